@@ -1,0 +1,6 @@
+#![doc = include_str!("ARCHITECTURE.md")]
+
+pub mod drain;
+pub mod plan;
+
+pub mod admin;
