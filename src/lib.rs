@@ -2,5 +2,6 @@
 
 pub mod drain;
 pub mod plan;
+pub mod telemetry;
 
 pub mod admin;
