@@ -97,7 +97,13 @@ impl Histogram {
         self.seconds.store(seconds.to_bits(), Relaxed);
     }
 
-    pub(crate) fn add_to(&self, all: &mut Distribution) {
+    pub(crate) fn distribution(&self) -> Distribution {
+        let mut all = Distribution::default();
+        self.add_to(&mut all);
+        all
+    }
+
+    fn add_to(&self, all: &mut Distribution) {
         for (total, bucket) in all.buckets.iter_mut().zip(&self.buckets) {
             *total += bucket.get();
         }
@@ -135,8 +141,7 @@ mod tests {
             histogram.observe(Duration::from_nanos(nanos));
         }
         histogram.observe(Duration::from_secs(31));
-        let mut all = Distribution::default();
-        histogram.add_to(&mut all);
+        let all = histogram.distribution();
         assert_eq!(all.buckets, [1; BOUNDS.len() + 1]);
         assert!((all.seconds - 80.444_35).abs() < 1e-9, "{}", all.seconds);
     }

@@ -5,8 +5,9 @@
 
 use std::time::Duration;
 
-use super::counter::{Counter, Histogram, PerThread};
+use super::counter::{Counter, Distribution, Histogram, PerThread};
 use super::exposition::Page;
+use super::metrics::Family;
 use super::words::{ConnectResult, DrainOutcome, End, ProbeResult, Rejection, RetryReason, Stick};
 use super::{Living, Totals, metrics};
 
@@ -145,104 +146,87 @@ impl ListenerSeries {
 }
 
 pub(super) fn write_listeners(page: &mut Page, listeners: &Living<ListenerSeries>) {
-    page.family(&metrics::LISTENER_CONNECTIONS_TOTAL, |samples| {
-        for ([listener, _], series) in listeners {
-            samples.count(&[listener], series.threads.sum(|share| &share.connections));
-        }
+    one(page, &metrics::LISTENER_CONNECTIONS_TOTAL, listeners, |s| s.threads.sum(|share| &share.connections));
+    each(page, &metrics::LISTENER_REJECTED, listeners, &Rejection::ALL.map(Rejection::name), |s, reason| {
+        s.threads.sum(|share| &share.rejected[reason])
     });
-    page.family(&metrics::LISTENER_REJECTED, |samples| {
-        for ([listener, _], series) in listeners {
-            for reason in Rejection::ALL {
-                let count = series.threads.sum(|share| &share.rejected[reason as usize]);
-                samples.count(&[listener, reason.name()], count);
-            }
-        }
-    });
-    page.family(&metrics::PROXY_OVERHEAD, |samples| {
-        for ([listener, _], series) in listeners {
-            samples.distribution(&[listener], &series.threads.distribution(|share| &share.overhead));
-        }
-    });
+    spread(page, &metrics::PROXY_OVERHEAD, listeners, |s| s.threads.distribution(|share| &share.overhead));
 }
 
 pub(super) fn write_pools(page: &mut Page, pools: &Living<PoolSeries>) {
-    page.family(&metrics::REQUEST_ENDS, |samples| {
-        for ([pool, _], series) in pools {
-            for end in End::ALL {
-                samples.count(&[pool, end.name()], series.threads.sum(|share| &share.ends[end as usize]));
-            }
-        }
+    each(page, &metrics::REQUEST_ENDS, pools, &End::ALL.map(End::name), |s, end| {
+        s.threads.sum(|share| &share.ends[end])
     });
-    page.family(&metrics::STICKY, |samples| {
-        for ([pool, _], series) in pools {
-            for verdict in Stick::ALL {
-                let count = series.threads.sum(|share| &share.verdicts[verdict as usize]);
-                samples.count(&[pool, verdict.name()], count);
-            }
-        }
+    each(page, &metrics::STICKY, pools, &Stick::ALL.map(Stick::name), |s, verdict| {
+        s.threads.sum(|share| &share.verdicts[verdict])
     });
-    page.family(&metrics::RETRIES, |samples| {
-        for ([pool, _], series) in pools {
-            for reason in RetryReason::ALL {
-                let count = series.threads.sum(|share| &share.retries[reason as usize]);
-                samples.count(&[pool, reason.name()], count);
-            }
-        }
+    each(page, &metrics::RETRIES, pools, &RetryReason::ALL.map(RetryReason::name), |s, reason| {
+        s.threads.sum(|share| &share.retries[reason])
     });
-    page.family(&metrics::DRAINS, |samples| {
-        for ([pool, _], series) in pools {
-            for outcome in DrainOutcome::ALL {
-                samples.count(&[pool, outcome.name()], series.drains[outcome as usize].get());
-            }
-        }
+    each(page, &metrics::DRAINS, pools, &DrainOutcome::ALL.map(DrainOutcome::name), |s, outcome| {
+        s.drains[outcome].get()
     });
-    page.family(&metrics::WEBSOCKETS_CLOSED, |samples| {
-        for ([pool, _], series) in pools {
-            samples.count(&[pool], series.threads.sum(|share| &share.websockets_closed));
+    one(page, &metrics::WEBSOCKETS_CLOSED, pools, |s| s.threads.sum(|share| &share.websockets_closed));
+}
+
+pub(super) fn write_backends(page: &mut Page, backends: &Living<BackendSeries>) {
+    each(page, &metrics::BACKEND_REQUESTS, backends, &CLASSES, |s, class| {
+        s.threads.sum(|share| &share.classes[class])
+    });
+    spread(page, &metrics::BACKEND_RESPONSE, backends, |s| s.threads.distribution(|share| &share.response));
+    each(
+        page,
+        &metrics::BACKEND_CONNECTS,
+        backends,
+        &ConnectResult::ALL.map(ConnectResult::name),
+        |s, result| s.threads.sum(|share| &share.connects[result]),
+    );
+    one(page, &metrics::BACKEND_REUSE, backends, |s| s.threads.sum(|share| &share.reuse));
+    each(page, &metrics::HEALTH_CHECKS, backends, &ProbeResult::ALL.map(ProbeResult::name), |s, result| {
+        s.probes[result].get()
+    });
+    spread(page, &metrics::HEALTH_CHECK_DURATION, backends, |s| s.probe_duration.distribution());
+}
+
+/// A family with one count for each name.
+fn one<T>(page: &mut Page, family: &'static Family, living: &Living<T>, count: impl Fn(&T) -> u64) {
+    page.family(family, |samples| {
+        for (names, series) in living {
+            samples.count(&labels(family, names, None), count(series));
         }
     });
 }
 
-pub(super) fn write_backends(page: &mut Page, backends: &Living<BackendSeries>) {
-    page.family(&metrics::BACKEND_REQUESTS, |samples| {
-        for ([pool, backend], series) in backends {
-            for (place, class) in CLASSES.iter().enumerate() {
-                samples.count(&[pool, backend, class], series.threads.sum(|share| &share.classes[place]));
+/// A family with a count for each name and word, asked for by the word's place.
+fn each<T>(
+    page: &mut Page,
+    family: &'static Family,
+    living: &Living<T>,
+    words: &[&str],
+    count: impl Fn(&T, usize) -> u64,
+) {
+    page.family(family, |samples| {
+        for (names, series) in living {
+            for (place, word) in words.iter().enumerate() {
+                samples.count(&labels(family, names, Some(word)), count(series, place));
             }
         }
     });
-    page.family(&metrics::BACKEND_RESPONSE, |samples| {
-        for ([pool, backend], series) in backends {
-            samples.distribution(&[pool, backend], &series.threads.distribution(|share| &share.response));
+}
+
+/// A family with a histogram for each name.
+fn spread<T>(page: &mut Page, family: &'static Family, living: &Living<T>, of: impl Fn(&T) -> Distribution) {
+    page.family(family, |samples| {
+        for (names, series) in living {
+            samples.distribution(&labels(family, names, None), &of(series));
         }
     });
-    page.family(&metrics::BACKEND_CONNECTS, |samples| {
-        for ([pool, backend], series) in backends {
-            for result in ConnectResult::ALL {
-                let count = series.threads.sum(|share| &share.connects[result as usize]);
-                samples.count(&[pool, backend, result.name()], count);
-            }
-        }
-    });
-    page.family(&metrics::BACKEND_REUSE, |samples| {
-        for ([pool, backend], series) in backends {
-            samples.count(&[pool, backend], series.threads.sum(|share| &share.reuse));
-        }
-    });
-    page.family(&metrics::HEALTH_CHECKS, |samples| {
-        for ([pool, backend], series) in backends {
-            for result in ProbeResult::ALL {
-                samples.count(&[pool, backend, result.name()], series.probes[result as usize].get());
-            }
-        }
-    });
-    page.family(&metrics::HEALTH_CHECK_DURATION, |samples| {
-        for ([pool, backend], series) in backends {
-            let mut all = Default::default();
-            series.probe_duration.add_to(&mut all);
-            samples.distribution(&[pool, backend], &all);
-        }
-    });
+}
+
+/// As many of the names as the family has labels for, and the word last.
+fn labels<'a>(family: &Family, names: &'a [String; 2], word: Option<&'a str>) -> Vec<&'a str> {
+    let named = family.labels.len() - usize::from(word.is_some());
+    names.iter().take(named).map(String::as_str).chain(word).collect()
 }
 
 #[cfg(test)]
