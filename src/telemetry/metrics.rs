@@ -29,7 +29,8 @@ pub struct Family {
     pub labels: &'static [&'static str],
 }
 
-/// A value read from live state at scrape.
+/// A value read from live state at scrape. Not for what the process series keep themselves
+/// (generation, last reload).
 #[derive(Debug)]
 pub struct Gauge {
     pub family: &'static Family,

@@ -92,7 +92,7 @@ impl AccessLog {
         self.shared.queue.settle(patience)
     }
 
-    /// Takes nothing more and waits like [`flush`](Self::flush): a reader that has stopped reading
+    /// At the end, when the sinks are dropped: takes nothing more and waits like [`flush`](Self::flush): a reader that has stopped reading
     /// cannot hold up the shutdown.
     pub fn close(&self, patience: Duration) -> bool {
         self.shared.queue.close();

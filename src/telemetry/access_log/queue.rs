@@ -158,6 +158,7 @@ mod tests {
             assert!(late.join().expect("no panic"));
         });
         write_one(&queue);
+        assert!(queue.offer(lines(1), OnFull::Drop).is_err(), "there is room, but nobody to write");
         assert!(queue.next().is_none());
     }
 
