@@ -2,4 +2,6 @@
 //!
 //! Start at [`policy`].
 
+pub mod health;
 pub mod policy;
+pub mod status;
