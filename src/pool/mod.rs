@@ -2,6 +2,7 @@
 //!
 //! Start at [`policy`].
 
+pub mod affinity;
 pub mod health;
 pub mod policy;
 pub mod status;
