@@ -5,3 +5,4 @@ pub mod plan;
 pub mod telemetry;
 
 pub mod admin;
+pub mod pool;
