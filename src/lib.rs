@@ -4,3 +4,4 @@ pub mod drain;
 pub mod plan;
 
 pub mod admin;
+pub mod route;
