@@ -4,4 +4,5 @@ pub mod drain;
 pub mod plan;
 
 pub mod admin;
+pub mod http;
 pub mod route;
