@@ -229,6 +229,26 @@ pub struct Fault {
     pub text: Option<String>,
 }
 
+impl Fault {
+    /// A fault without hint or problems; its title is the status code's own name.
+    pub fn new(status: http::StatusCode, code: &str, detail: impl Into<String>) -> Self {
+        Self {
+            title: status.canonical_reason().unwrap_or("Error").to_owned(),
+            status: status.as_u16(),
+            code: code.to_owned(),
+            detail: detail.into(),
+            hint: None,
+            errors: Vec::new(),
+            text: None,
+        }
+    }
+
+    pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
 /// `POST /v1/shutdown`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
