@@ -1,8 +1,10 @@
 //! Phases: what an operator, the file or a health answer wants of a backend, and who prevails.
 //!
-//! Start at [`Words`]. Pure: no clock, no task, no knowledge of what is being drained.
+//! Start at [`Words`], then [`Drain`], the way from an order to "safe to stop". Pure: `now` is
+//! passed in, and what is being drained is not known here.
 
 use std::fmt;
+use std::time::{Duration, Instant};
 
 /// How far a backend, a listener or the process is on its way out. Ordered by how much it
 /// restricts, so that the most restrictive of several is their maximum.
@@ -101,6 +103,125 @@ impl Words {
     }
 }
 
+/// Closing time: the end of a drain with a deadline, in which tokens no longer hold.
+const CLOSING_SHARE: u32 = 5;
+const CLOSING_MIN: Duration = Duration::from_secs(1);
+const CLOSING_MAX: Duration = Duration::from_secs(30);
+
+/// How long those who were cut may take to let go of the backend.
+const CUT_GRACE: Duration = Duration::from_secs(1);
+
+/// One drain of one backend, from the order to the moment it is safe to stop it. Whoever owns
+/// it calls [`Drain::step`] and does what it says.
+#[derive(Clone, Debug)]
+pub struct Drain {
+    pub began: Instant,
+    pub deadline: Option<Instant>,
+    /// Known sessions stay until closing time.
+    pub keeps: bool,
+    /// Every thread has seen the phase: from now on "nothing in flight" means what it says.
+    acknowledged: bool,
+    stage: Stage,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Waiting,
+    /// Tokens no longer hold.
+    Closing,
+    Cutting {
+        until: Instant,
+    },
+    Emptying,
+    Over,
+}
+
+/// What is left on a backend.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Left {
+    pub in_flight: u64,
+    pub tunnels: u64,
+    pub sessions: u64,
+}
+
+/// What the owner of a drain has to do now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Tokens no longer hold: shut the backend, and say when every thread knows.
+    CloseTokens,
+    /// End what is left.
+    Cut,
+    /// Close the idle connections, then call [`Drain::emptied`].
+    CloseIdle,
+}
+
+impl Drain {
+    pub fn begin(keeps: bool, deadline: Option<Instant>, now: Instant) -> Self {
+        Self { began: now, deadline, keeps, acknowledged: false, stage: Stage::Waiting }
+    }
+
+    /// A second order can only hurry the first.
+    pub fn hurry(&mut self, deadline: Option<Instant>) {
+        self.deadline = match (self.deadline, deadline) {
+            (Some(old), Some(new)) => Some(old.min(new)),
+            (old, new) => old.or(new),
+        };
+    }
+
+    /// Every thread knows how the backend stands now.
+    pub fn acknowledge(&mut self) {
+        self.acknowledged = true;
+    }
+
+    /// The last idle connection is closed.
+    pub fn emptied(&mut self) {
+        if self.stage == Stage::Emptying {
+            self.stage = Stage::Over;
+        }
+    }
+
+    pub fn is_over(&self) -> bool {
+        self.stage == Stage::Over
+    }
+
+    /// Whether a valid token still leads to the backend.
+    pub fn holds_tokens(&self) -> bool {
+        self.keeps && self.stage == Stage::Waiting
+    }
+
+    pub fn step(&mut self, left: Left, now: Instant) -> Option<Step> {
+        let idle = self.acknowledged && left.in_flight == 0 && left.tunnels == 0;
+        match self.stage {
+            Stage::Waiting | Stage::Closing if self.deadline.is_some_and(|deadline| deadline <= now) => {
+                self.stage = Stage::Cutting { until: now + CUT_GRACE };
+                Some(Step::Cut)
+            }
+            Stage::Waiting if self.keeps && self.closing_began(now) => {
+                self.stage = Stage::Closing;
+                self.acknowledged = false;
+                Some(Step::CloseTokens)
+            }
+            Stage::Waiting if idle && (!self.keeps || left.sessions == 0) => self.empty(),
+            Stage::Closing if idle => self.empty(),
+            Stage::Cutting { until } if idle || until <= now => self.empty(),
+            _ => None,
+        }
+    }
+
+    fn empty(&mut self) -> Option<Step> {
+        self.stage = Stage::Emptying;
+        Some(Step::CloseIdle)
+    }
+
+    /// The last fifth of the deadline, at least a second of it and at most half a minute.
+    fn closing_began(&self, now: Instant) -> bool {
+        self.deadline.is_some_and(|deadline| {
+            let whole = deadline.saturating_duration_since(self.began);
+            now + (whole / CLOSING_SHARE).clamp(CLOSING_MIN, CLOSING_MAX) >= deadline
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -145,6 +266,76 @@ mod tests {
                 Source::Health => words.health,
             };
             prop_assert_eq!(held, words.phase());
+        }
+    }
+
+    const HALF_AN_HOUR: u64 = 1800;
+
+    fn left(in_flight: u64, sessions: u64) -> Left {
+        Left { in_flight, tunnels: 0, sessions }
+    }
+
+    #[test]
+    fn in_flight_zero_means_nothing_before_every_thread_knows() {
+        let now = Instant::now();
+        let mut drain = Drain::begin(false, None, now);
+        assert_eq!(drain.step(left(0, 0), now), None);
+        drain.acknowledge();
+        assert_eq!(drain.step(left(1, 0), now), None);
+        assert_eq!(
+            drain.step(left(0, 9), now),
+            Some(Step::CloseIdle),
+            "a pool without sessions does not wait for any"
+        );
+        assert!(!drain.is_over());
+        drain.emptied();
+        assert!(drain.is_over());
+    }
+
+    #[test]
+    fn sessions_hold_a_drain_until_closing_time_and_requests_until_the_deadline() {
+        let began = Instant::now();
+        let at = |secs| began + Duration::from_secs(secs);
+        let mut drain = Drain::begin(true, Some(at(60)), began);
+        drain.acknowledge();
+        assert_eq!(drain.step(left(0, 3), at(47)), None);
+        assert!(drain.holds_tokens());
+        assert_eq!(drain.step(left(1, 3), at(48)), Some(Step::CloseTokens));
+        assert!(!drain.holds_tokens());
+        drain.acknowledge();
+        assert_eq!(drain.step(left(1, 3), at(59)), None);
+        assert_eq!(drain.step(left(1, 3), at(60)), Some(Step::Cut));
+        assert_eq!(drain.step(left(1, 3), at(60)), None);
+        assert_eq!(drain.step(left(0, 3), at(60)), Some(Step::CloseIdle));
+    }
+
+    proptest! {
+        /// Whatever happens, a drain with a deadline is over soon after it, tokens hold only
+        /// before closing time, and nothing is cut before the deadline.
+        #[test]
+        fn a_deadline_makes_it_true_by_force(
+            keeps: bool, secs in 0..HALF_AN_HOUR,
+            looks in proptest::collection::vec((0..4_u64, 0..3_u64, 0..120_u64, any::<bool>()), 1..200),
+        ) {
+            let began = Instant::now();
+            let deadline = began + Duration::from_secs(secs);
+            let mut drain = Drain::begin(keeps, Some(deadline), began);
+            let mut now = began;
+            for (in_flight, sessions, wait, acknowledge) in looks {
+                now += Duration::from_secs(wait);
+                if acknowledge { drain.acknowledge(); }
+                match drain.step(left(in_flight, sessions), now) {
+                    Some(Step::Cut) => prop_assert!(now >= deadline),
+                    Some(Step::CloseIdle) => drain.emptied(),
+                    _ => {}
+                }
+                prop_assert!(!drain.holds_tokens() || now < deadline || secs == 0);
+            }
+            for _ in 0..4 {
+                now = now.max(deadline) + CUT_GRACE;
+                if drain.step(left(1, 1), now) == Some(Step::CloseIdle) { drain.emptied(); }
+            }
+            prop_assert!(drain.is_over());
         }
     }
 }

@@ -1,11 +1,18 @@
 #![doc = include_str!("ARCHITECTURE.md")]
 
-pub mod plan;
 pub mod drain;
+pub mod plan;
 
 pub mod http;
+pub mod listen;
+pub mod live;
 pub mod pool;
+pub mod proxy;
 pub mod route;
-pub mod telemetry;
+pub mod upstream;
 
 pub mod admin;
+pub mod app;
+pub mod cli;
+pub mod config;
+pub mod telemetry;

@@ -9,6 +9,7 @@ pub mod desk;
 pub mod door;
 pub mod events;
 pub mod page;
+pub mod places;
 pub mod reply;
 pub mod serve;
 pub mod socket;

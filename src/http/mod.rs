@@ -1,5 +1,6 @@
-//! Mechanics of HTTP/1: what a message may look like and what is sent on in its place. Knows
-//! neither routes nor pools.
+//! HTTP mechanics, true for any proxy: [`serve`] turns a connection into requests, [`body`]
+//! carries bytes, [`tunnel`] what follows an upgrade, [`timer`] limits every wait. The rest says
+//! what a message may look like and what is sent on in its place. Knows neither routes nor pools.
 //!
 //! A request's head is read in this order, each step pure: [`check::check`] refuses what no backend
 //! should see, [`upgrade::requested`] recognises a tunnel, [`forwarded::Trust::client_address`]
@@ -14,8 +15,12 @@
 //! connection closes (RFC 9112 section 6.3); a fragment in the target is gone.
 
 pub mod answer;
+pub mod body;
 pub mod check;
 pub mod forwarded;
 pub mod headers;
+pub mod serve;
 pub mod target;
+pub mod timer;
+pub mod tunnel;
 pub mod upgrade;

@@ -1,11 +1,236 @@
-//! Who answers: the backends of a pool and the decision between them.
+//! Who answers: backends, who of them may be asked, and who is picked.
 //!
-//! Start at [`status`], which says who may get a visit at all, then at [`policy`], which chooses
-//! among those, and at [`affinity`], which remembers a client's choice in a sealed cookie.
-//! Nothing here knows routes, and nothing here turns a failure into a status code.
+//! Start at [`View::pick`]: it asks whether the visitor is bound to a backend (affinity), and
+//! otherwise lets the policy choose among those who stand open now. Health, phases and drains
+//! are decided elsewhere, by the control thread, and arrive here as a backend's standing and as
+//! a [`Roster`] that it publishes.
 
 pub mod affinity;
+pub mod backend;
 pub mod health;
+pub mod hold;
+pub mod key;
 pub mod policy;
 pub mod sessions;
 pub mod status;
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use self::affinity::{Affinity, Refused, Token};
+use self::backend::{Backend, Lease, Post};
+use self::hold::Hold;
+use self::key::Keys;
+use self::policy::{Cursor, Roster};
+use self::status::{Standing, admits};
+use tokio::sync::Notify;
+
+use crate::http::timer::Timer;
+use crate::plan::{OnDown, PoolPlan};
+use crate::telemetry::{PoolSeries, Stick};
+
+/// What a session's silence may last where the file does not say.
+const SESSION_WINDOW: Duration = Duration::from_secs(300);
+
+/// A pool as one snapshot has it.
+pub struct Pool {
+    pub name: Arc<str>,
+    pub plan: PoolPlan,
+    pub backends: Vec<Backend>,
+    pub affinity: Affinity,
+    pub keys: Keys,
+    pub shared: Arc<Shared>,
+    pub series: Arc<PoolSeries>,
+    places: HashMap<String, usize>,
+    version: AtomicU64,
+    roster: Mutex<Arc<Roster>>,
+}
+
+/// What a pool keeps over reloads: where its policy stands, and who waits.
+pub struct Shared {
+    pub cursor: Cursor,
+    pub hold: Arc<Hold>,
+    /// Somebody has begun to wait: probes of what is down need not keep their rhythm.
+    pub hurry: Notify,
+}
+
+impl Default for Shared {
+    fn default() -> Self {
+        Self { cursor: Cursor::random(), hold: Arc::default(), hurry: Notify::new() }
+    }
+}
+
+impl Pool {
+    pub fn new(
+        plan: PoolPlan,
+        backends: Vec<Backend>,
+        affinity: Affinity,
+        shared: Arc<Shared>,
+        series: Arc<PoolSeries>,
+    ) -> Self {
+        let places = backends.iter().enumerate().map(|(place, backend)| (backend.plan.name.clone(), place));
+        Self {
+            name: plan.name.as_str().into(),
+            keys: Keys::new(&plan),
+            places: places.collect(),
+            roster: Mutex::new(Arc::new(Roster::build(&plan.policy, &plan.name, Vec::new()))),
+            version: AtomicU64::new(0),
+            plan,
+            backends,
+            affinity,
+            shared,
+            series,
+        }
+    }
+
+    /// How long a session's silence may last before it counts as gone.
+    pub fn session_window(&self) -> Duration {
+        session_window(&self.plan)
+    }
+
+    pub fn place_of(&self, backend: &str) -> Option<usize> {
+        self.places.get(backend).copied()
+    }
+
+    /// Replaces who may be picked. Control thread only.
+    pub fn publish(&self, roster: Roster) {
+        *self.roster.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(roster);
+        self.version.fetch_add(1, Ordering::Release);
+    }
+
+    fn roster(&self) -> Arc<Roster> {
+        self.roster.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// How long a session's silence may last before it counts as gone: `max_idle`, or 5 minutes.
+pub fn session_window(plan: &PoolPlan) -> Duration {
+    if plan.cookie.max_idle.is_zero() { SESSION_WINDOW } else { plan.cookie.max_idle }
+}
+
+/// One thread's view of a pool.
+pub struct View {
+    pub pool: Arc<Pool>,
+    /// In the order of the pool's backends.
+    pub posts: Vec<Rc<Post>>,
+    roster: RefCell<(u64, Arc<Roster>)>,
+}
+
+/// What a request shows of itself to be placed.
+pub struct Visit<'a> {
+    pub claim: Claim<'a>,
+    /// The hash of what the policy hashes; 0 where it hashes nothing.
+    pub key: u64,
+    /// Places that this request has found down.
+    pub tried: &'a Tried,
+    pub now: Instant,
+}
+
+/// What the sticky cookie says.
+#[derive(Clone, Copy, Debug)]
+pub enum Claim<'a> {
+    /// There is none, or nobody asks.
+    None,
+    Token(&'a Token),
+    Refused(Refused),
+}
+
+/// Places already tried, a handful at most.
+#[derive(Clone, Debug, Default)]
+pub struct Tried(Vec<usize>);
+
+impl Tried {
+    pub fn add(&mut self, place: usize) {
+        self.0.push(place);
+    }
+
+    pub fn contains(&self, place: usize) -> bool {
+        self.0.contains(&place)
+    }
+}
+
+/// Why nobody was picked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoBackend {
+    /// Nobody stands open: worth waiting for.
+    NobodyUp,
+    /// The token's backend is down, and `on_down = "fail"`.
+    BoundToDown,
+}
+
+impl View {
+    pub fn new(pool: Arc<Pool>, posts: Vec<Rc<Post>>) -> Self {
+        let version = pool.version.load(Ordering::Acquire);
+        let roster = pool.roster();
+        Self { pool, posts, roster: RefCell::new((version, roster)) }
+    }
+
+    /// Picks a backend and takes its lease, in one synchronous step.
+    pub fn pick(&self, visit: &Visit<'_>, timer: &Timer) -> Result<(Lease, Stick), NoBackend> {
+        self.refresh();
+        let roster = &self.roster.borrow().1;
+        let stick = match self.bound(visit) {
+            Bound::To(place) => {
+                return Ok((self.posts[place].lease(place, timer, roster.needs_load()), Stick::Valid));
+            }
+            Bound::Moved(Stick::MovedDown) if self.pool.plan.cookie.on_down == OnDown::Fail => {
+                return Err(NoBackend::BoundToDown);
+            }
+            Bound::Moved(stick) => stick,
+        };
+        let open = |place: usize| {
+            !visit.tried.contains(place) && self.posts[place].vitals.standing() == Standing::Open
+        };
+        let place =
+            roster.choose(&self.pool.shared.cursor, visit.key, visit.now, open).ok_or(NoBackend::NobodyUp)?;
+        Ok((self.posts[place].lease(place, timer, roster.needs_load()), stick))
+    }
+
+    /// Whether the visitor belongs to a backend that may still be asked.
+    fn bound(&self, visit: &Visit<'_>) -> Bound {
+        if !self.pool.plan.sticky {
+            return Bound::Moved(Stick::None);
+        }
+        let token = match visit.claim {
+            Claim::Token(token) => token,
+            Claim::None => return Bound::Moved(Stick::New),
+            Claim::Refused(Refused::Forged) => return Bound::Moved(Stick::Forged),
+            Claim::Refused(Refused::UnknownKey) => return Bound::Moved(Stick::UnknownKey),
+            Claim::Refused(Refused::Expired) => return Bound::Moved(Stick::Expired),
+        };
+        let Some(place) = self.pool.place_of(&token.backend) else { return Bound::Moved(Stick::MovedDown) };
+        let vitals = &self.posts[place].vitals;
+        if visit.tried.contains(place) {
+            Bound::Moved(Stick::MovedDown)
+        } else if admits(vitals.standing(), true) {
+            Bound::To(place)
+        } else if vitals.is_leaving() {
+            Bound::Moved(Stick::MovedDrain)
+        } else {
+            Bound::Moved(Stick::MovedDown)
+        }
+    }
+
+    /// Whether the control thread has published since this view last looked.
+    pub fn is_stale(&self) -> bool {
+        self.roster.borrow().0 != self.pool.version.load(Ordering::Acquire)
+    }
+
+    /// One load tells whether the control thread has published a newer roster.
+    fn refresh(&self) {
+        let version = self.pool.version.load(Ordering::Acquire);
+        if self.roster.borrow().0 != version {
+            self.roster.replace((version, self.pool.roster()));
+        }
+    }
+}
+
+enum Bound {
+    To(usize),
+    /// To nobody, or no longer: dealt anew, with this verdict.
+    Moved(Stick),
+}

@@ -33,9 +33,8 @@ pub fn edit_response(edits: &HeaderEdits, headers: &mut HeaderMap) {
 
 fn is_twin(edits: &HeaderEdits, name: &HeaderName) -> bool {
     let hyphened = |byte: u8| if byte == b'_' { b'-' } else { byte };
-    let twin_of = |edited: &HeaderName| {
-        edited != name && edited.as_str().bytes().map(hyphened).eq(name.as_str().bytes().map(hyphened))
-    };
+    let twin_of =
+        |edited: &HeaderName| edited.as_str().bytes().map(hyphened).eq(name.as_str().bytes().map(hyphened));
     name.as_str().contains('_') && edits.set.iter().map(|(name, _)| name).chain(&edits.remove).any(twin_of)
 }
 

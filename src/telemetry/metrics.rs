@@ -76,7 +76,6 @@ catalogue! {
     // Routes.
     REQUESTS "pintle_requests_total" Counter ["route" "pool" "method" "code"] "Requests by the status that the client got; code other is none or not 1xx to 5xx."
     REQUEST_DURATION "pintle_request_duration_seconds" Histogram ["route" "pool"] "From a request's first byte to the last byte of its response."
-    REQUESTS_IN_FLIGHT "pintle_requests_in_flight" Gauge ["route"] "Requests that have begun and not ended."
     REQUEST_BYTES "pintle_request_bytes_total" Counter ["route"] "Bytes of request bodies."
     RESPONSE_BYTES "pintle_response_bytes_total" Counter ["route"] "Bytes of response bodies."
 
@@ -96,8 +95,6 @@ catalogue! {
     BACKEND_STATE "pintle_backend_state" Gauge ["pool" "backend" "state"] "1 for the state that the backend is in, 0 for the others."
     BACKEND_WEIGHT "pintle_backend_weight" Gauge ["pool" "backend"] "Weight of the backend as set, without slow start."
     BACKEND_IN_FLIGHT "pintle_backend_in_flight" Gauge ["pool" "backend"] "Requests and tunnels that the backend has."
-    BACKEND_EWMA "pintle_backend_ewma_seconds" Gauge ["pool" "backend"] "Moving average of the time to a response head."
-    BACKEND_CONNECTIONS "pintle_backend_connections" Gauge ["pool" "backend" "state"] "Connections to the backend by state."
     BACKEND_REQUESTS "pintle_backend_requests_total" Counter ["pool" "backend" "code_class"] "Attempts by the class of the backend's answer; none is no answer."
     BACKEND_RESPONSE "pintle_backend_response_seconds" Histogram ["pool" "backend"] "From sending an attempt to the head of the backend's response."
     BACKEND_CONNECTS "pintle_backend_connects_total" Counter ["pool" "backend" "result"] "Connects to the backend by result."

@@ -122,6 +122,7 @@ pub struct ListenerSeries {
 #[derive(Debug, Default)]
 struct ListenerShare {
     connections: Counter,
+    closed: Counter,
     rejected: [Counter; Rejection::COUNT],
     overhead: Histogram,
 }
@@ -133,6 +134,17 @@ impl ListenerSeries {
 
     pub fn accepted(&self, thread: usize) {
         self.threads.of(thread).connections.add(1);
+    }
+
+    /// A connection, or the tunnel that it became, has ended.
+    pub fn closed(&self, thread: usize) {
+        self.threads.of(thread).closed.add(1);
+    }
+
+    /// Connections that are open now.
+    pub fn open(&self) -> u64 {
+        let closed = self.threads.sum(|share| &share.closed);
+        self.threads.sum(|share| &share.connections).saturating_sub(closed)
     }
 
     pub fn rejected(&self, thread: usize, reason: Rejection) {

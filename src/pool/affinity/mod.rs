@@ -4,7 +4,7 @@
 //! `sealer` how that is sealed, `scan` how it is found among other cookies. Which backend to
 //! choose, and what a token's backend may still get, is decided elsewhere.
 
-mod scan;
+pub(in crate::pool) mod scan;
 mod sealer;
 mod token;
 

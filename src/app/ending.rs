@@ -1,0 +1,128 @@
+//! The end of the process: say so, accept for a grace, finish what is in flight, count what was cut.
+
+use std::time::{Duration, Instant};
+
+use tracing::info;
+
+use super::Signal;
+use super::control::Control;
+use super::reload::Reloading;
+use super::worker::Order;
+
+/// How long those who were cut may take to let go.
+const CUT_GRACE: Duration = Duration::from_millis(500);
+
+/// The grace where a load balancer in front needs a moment to notice.
+const KUBERNETES_GRACE: Duration = Duration::from_secs(5);
+
+/// How long the access log may take for its last lines.
+const LOG_PATIENCE: Duration = Duration::from_secs(1);
+
+/// How the process ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ShutdownReport {
+    /// Requests answered since the order to end.
+    pub finished: u64,
+    pub requests_cut: u64,
+    pub tunnels_cut: u64,
+}
+
+/// The process on its way out.
+#[derive(Clone, Copy, Debug)]
+pub struct Ending {
+    accepts_until: Instant,
+    accepting: bool,
+    deadline: Instant,
+    answered_before: u64,
+    cut: Option<(Instant, ShutdownReport)>,
+}
+
+impl Control {
+    pub(super) async fn signalled(&mut self, signal: Signal) {
+        match signal {
+            Signal::Reload => drop(self.reload(Reloading::Asked(None)).await),
+            Signal::Stop { grace } => self.end(grace, None).await,
+            Signal::Reopen => match self.access_log.reopen() {
+                Ok(()) => self.tell("process", None, "access log opened again".to_owned()),
+                Err(error) => {
+                    tracing::warn!(event = "process", %error, "cannot open the access log again; the old one is kept")
+                }
+            },
+        }
+    }
+
+    /// Begins to end, or, the second time, ends now.
+    pub(super) async fn end(&mut self, grace: bool, timeout: Option<Duration>) {
+        let now = Instant::now();
+        if let Some(ending) = &mut self.ending {
+            ending.accepts_until = now;
+            ending.deadline = now;
+            return;
+        }
+        let server = &self.plan.server;
+        let kubernetes = std::env::var_os("KUBERNETES_SERVICE_HOST").is_some();
+        let default = if kubernetes { KUBERNETES_GRACE } else { Duration::ZERO };
+        let grace = if grace { server.drain_grace.unwrap_or(default) } else { Duration::ZERO };
+        let accepts_until = now + grace;
+        let timeout = timeout.unwrap_or(server.drain_timeout);
+        self.ending = Some(Ending {
+            accepts_until,
+            accepting: true,
+            deadline: accepts_until + timeout,
+            answered_before: self.telemetry.totals().requests,
+            cut: None,
+        });
+        let (requests, tunnels) = self.counts();
+        self.tell(
+            "process",
+            None,
+            format!(
+                "ending: {} connections, {requests} requests and {tunnels} tunnels have {}",
+                self.connections(),
+                humantime::format_duration(grace + timeout),
+            ),
+        );
+        for worker in &self.workers {
+            let _ = worker.send(Order::LeaveAll).await;
+        }
+    }
+
+    /// Looks at how the end goes; the report when it is there.
+    pub(super) async fn follow_ending(&mut self, now: Instant) -> Option<ShutdownReport> {
+        let mut ending = self.ending?;
+        if ending.accepting && now >= ending.accepts_until {
+            ending.accepting = false;
+            for worker in &self.workers {
+                let _ = worker.send(Order::StopAccepting).await;
+            }
+        }
+        let connections = self.connections();
+        let finished = self.telemetry.totals().requests.saturating_sub(ending.answered_before);
+        if let Some((since, report)) = ending.cut {
+            if connections == 0 || now.saturating_duration_since(since) >= CUT_GRACE {
+                return Some(self.finish(ShutdownReport { finished, ..report }).await);
+            }
+        } else if connections == 0 && !ending.accepting {
+            return Some(self.finish(ShutdownReport { finished, ..ShutdownReport::default() }).await);
+        } else if now >= ending.deadline {
+            let (requests_cut, tunnels_cut) = self.counts();
+            self.ask_all(Order::CutAll).await;
+            ending.cut = Some((now, ShutdownReport { finished, requests_cut, tunnels_cut }));
+        }
+        self.ending = Some(ending);
+        None
+    }
+
+    async fn finish(&self, report: ShutdownReport) -> ShutdownReport {
+        info!(
+            event = "process",
+            "ended: {} requests finished, {} requests and {} tunnels cut",
+            report.finished,
+            report.requests_cut,
+            report.tunnels_cut
+        );
+        self.ask_all(Order::Stop).await;
+        self.access_log.close(LOG_PATIENCE);
+        report
+    }
+}

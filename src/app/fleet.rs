@@ -1,0 +1,339 @@
+//! Every backend that the process knows, and how it stands. Written by the control thread only.
+//!
+//! Start at [`Member`]. It joins what sources say of a backend (its words, its streak of
+//! probes, its drain) into the standing that data threads read. No I/O: what has to be told or
+//! done is returned.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use crate::drain::{Drain, Left, Phase, Words};
+use crate::plan::{BackendAddress, BackendPlan, FileState, HealthInit, OnDrain, PolicyPlan, PoolPlan};
+use crate::pool::backend::Vitals;
+use crate::pool::health::{Health, Streak};
+use crate::pool::policy::{Member as Seat, Roster};
+use crate::pool::sessions;
+use crate::pool::status::{Candidate, Facts, SLOW_START_STEPS, Standing, roster_members, slow_start_step};
+use crate::pool::{Pool, session_window};
+use crate::telemetry::Telemetry;
+
+/// A backend's name: its pool's, and its own.
+pub type Key = (String, String);
+
+/// Every backend by name, those that left the file but still have something to finish included.
+#[derive(Default)]
+pub struct Fleet {
+    members: HashMap<Key, Member>,
+    /// Backends whose address has changed: the old ones finish what they have.
+    pub former: Vec<Arc<Vitals>>,
+}
+
+pub struct Member {
+    pub plan: BackendPlan,
+    pub vitals: Arc<Vitals>,
+    pub words: Words,
+    pub streak: Streak,
+    pub state_since: SystemTime,
+    pub health_since: SystemTime,
+    pub reason: Option<String>,
+    pub drain: Option<Following>,
+    /// When it came back or joined: slow start counts from here.
+    pub back_since: Option<Instant>,
+    /// No longer in the file.
+    pub removed: bool,
+    /// Its name does not resolve; the reason.
+    pub unresolved: Option<String>,
+    probed: bool,
+    init: HealthInit,
+    sticky: bool,
+    keeps: bool,
+    window: Duration,
+}
+
+/// A drain, and what it is measured against.
+pub struct Following {
+    pub id: u64,
+    pub drain: Drain,
+    pub sessions_then: u64,
+    pub sessions_moved: u64,
+    pub cut_then: (u64, u64),
+    pub over: Option<Instant>,
+}
+
+impl Fleet {
+    pub fn get(&self, key: &Key) -> Option<&Member> {
+        self.members.get(key)
+    }
+
+    pub fn get_mut(&mut self, key: &Key) -> Option<&mut Member> {
+        self.members.get_mut(key)
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (&Key, &Member)> {
+        self.members.iter()
+    }
+
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = (&Key, &mut Member)> {
+        self.members.iter_mut()
+    }
+
+    /// The backends of a pool, in the plan's order.
+    pub fn of<'a>(&'a self, plan: &'a PoolPlan) -> impl Iterator<Item = &'a Member> {
+        plan.backends
+            .iter()
+            .filter_map(|backend| self.members.get(&(plan.name.clone(), backend.name.clone())))
+    }
+
+    /// The vitals that each backend of `pools` will have: its own, or new ones where it is new
+    /// or its address has changed. Touches nothing that runs.
+    pub fn prepare(
+        &self,
+        pools: &[PoolPlan],
+        telemetry: &Telemetry,
+        threads: usize,
+    ) -> HashMap<Key, Arc<Vitals>> {
+        let backends = pools.iter().flat_map(|pool| pool.backends.iter().map(move |backend| (pool, backend)));
+        let vitals = backends.map(|(pool, backend)| {
+            let key = (pool.name.clone(), backend.name.clone());
+            let kept = self.members.get(&key).filter(|member| member.plan.address == backend.address);
+            let vitals = match kept {
+                Some(member) => member.vitals.clone(),
+                None => {
+                    let series = telemetry.backend(&pool.name, &backend.name);
+                    Arc::new(Vitals::new(&pool.name, &backend.name, known(&backend.address), series, threads))
+                }
+            };
+            (key, vitals)
+        });
+        vitals.collect()
+    }
+
+    /// Takes over what was prepared. Cannot fail.
+    pub fn adopt(
+        &mut self,
+        pools: &[PoolPlan],
+        mut vitals: HashMap<Key, Arc<Vitals>>,
+        first: bool,
+        now: Instant,
+    ) {
+        for member in self.members.values_mut() {
+            member.removed = true;
+        }
+        for pool in pools {
+            for backend in &pool.backends {
+                let key = (pool.name.clone(), backend.name.clone());
+                let vitals = vitals.remove(&key).expect("prepare made vitals for every backend");
+                match self.members.get_mut(&key) {
+                    Some(member) => {
+                        if !Arc::ptr_eq(&member.vitals, &vitals) {
+                            self.former.push(std::mem::replace(&mut member.vitals, vitals));
+                            member.streak = Streak::new(member.init, now);
+                            member.health_since = SystemTime::now();
+                            member.back_since = Some(now);
+                        }
+                        member.update(pool, backend, now);
+                    }
+                    None => drop(self.members.insert(key, Member::new(pool, backend, vitals, first, now))),
+                }
+            }
+        }
+    }
+
+    /// Forgets who left the file and has nothing left to finish.
+    pub fn forget(&mut self) {
+        let gone = |vitals: &Vitals| {
+            let counts = vitals.counts();
+            counts.in_flight == 0 && counts.tunnels == 0
+        };
+        self.members.retain(|_, member| !(member.removed && gone(&member.vitals)));
+        self.former.retain(|vitals| !gone(vitals));
+    }
+}
+
+impl Member {
+    fn new(pool: &PoolPlan, backend: &BackendPlan, vitals: Arc<Vitals>, first: bool, now: Instant) -> Self {
+        let init = init(pool);
+        let mut member = Self {
+            plan: backend.clone(),
+            vitals,
+            words: Words::default(),
+            streak: Streak::new(init, now),
+            state_since: SystemTime::now(),
+            health_since: SystemTime::now(),
+            reason: None,
+            drain: None,
+            back_since: (!first).then_some(now),
+            removed: false,
+            unresolved: None,
+            probed: false,
+            init,
+            sticky: false,
+            keeps: false,
+            window: Duration::ZERO,
+        };
+        member.update(pool, backend, now);
+        member
+    }
+
+    fn update(&mut self, pool: &PoolPlan, backend: &BackendPlan, now: Instant) {
+        self.plan = backend.clone();
+        self.removed = false;
+        self.probed = pool.health.is_some();
+        self.init = init(pool);
+        self.sticky = pool.sticky;
+        self.keeps = pool.sticky && pool.cookie.on_drain == OnDrain::Keep;
+        self.window = session_window(pool);
+        let before = self.phase();
+        self.words.file_says(match backend.state {
+            FileState::Active => Phase::Active,
+            FileState::Draining => Phase::Draining,
+            FileState::Stopped => Phase::Stopped,
+        });
+        self.turned(before, now);
+    }
+
+    /// The phase that counts: a drain that has come to its end shows as drained.
+    pub fn phase(&self) -> Phase {
+        match self.words.phase() {
+            Phase::Draining if self.drain.as_ref().is_some_and(|following| following.drain.is_over()) => {
+                Phase::Drained
+            }
+            phase => phase,
+        }
+    }
+
+    /// Acts on a change of the words: a backend that comes back rises and starts slowly.
+    /// Returns whether the phase is another one.
+    pub fn turned(&mut self, before: Phase, now: Instant) -> bool {
+        let phase = self.phase();
+        if phase == before {
+            return false;
+        }
+        self.state_since = SystemTime::now();
+        if phase == Phase::Active {
+            self.drain = None;
+            self.reason = None;
+            if before != Phase::Draining {
+                if self.probed {
+                    self.streak.await_rise(now);
+                }
+                self.back_since = Some(now);
+            }
+        }
+        true
+    }
+
+    /// Begins to drain, or hurries the drain that runs.
+    pub fn begin_drain(&mut self, id: u64, deadline: Option<Instant>, now: Instant) {
+        match &mut self.drain {
+            Some(following) if !following.drain.is_over() => following.drain.hurry(deadline),
+            _ => {
+                let counts = self.vitals.counts();
+                self.drain = Some(Following {
+                    id,
+                    drain: Drain::begin(self.keeps, deadline, now),
+                    sessions_then: self.sessions(),
+                    sessions_moved: 0,
+                    cut_then: (counts.requests_cut, counts.tunnels_cut),
+                    over: None,
+                });
+            }
+        }
+    }
+
+    pub fn left(&self) -> Left {
+        let counts = self.vitals.counts();
+        Left { in_flight: counts.in_flight, tunnels: counts.tunnels, sessions: self.sessions() }
+    }
+
+    /// Sessions seen within the window, over all threads; none in a pool that keeps none.
+    pub fn sessions(&self) -> u64 {
+        if !self.sticky {
+            return 0;
+        }
+        sessions::union(self.vitals.sessions(), crate::proxy::unix_now(), self.window).count()
+    }
+
+    pub fn session_window(&self) -> Duration {
+        self.window
+    }
+
+    pub fn is_up(&self) -> bool {
+        match self.streak.health() {
+            Health::Up => self.unresolved.is_none(),
+            Health::Unknown => self.init == HealthInit::Up && self.unresolved.is_none(),
+            Health::Down => false,
+        }
+    }
+
+    pub fn standing(&self) -> Standing {
+        if self.removed || self.unresolved.is_some() {
+            return Standing::Shut;
+        }
+        let holds = self.drain.as_ref().is_none_or(|following| following.drain.holds_tokens());
+        let facts = Facts {
+            phase: self.phase(),
+            health: self.streak.health(),
+            init: self.init,
+            ejected: false,
+            keeps_known: self.keeps && holds,
+        };
+        facts.standing()
+    }
+
+    /// 1 to 9 while it starts slowly, else 10.
+    pub fn step(&self, pool: &PoolPlan, now: Instant) -> u32 {
+        match self.back_since {
+            Some(since) if !pool.slow_start.is_zero() => {
+                slow_start_step(now.saturating_duration_since(since), pool.slow_start)
+            }
+            _ => SLOW_START_STEPS,
+        }
+    }
+}
+
+/// Gives data threads the standings of a pool's backends and the roster that follows from
+/// them, and lets the first of those who wait try again. Returns how many stand open.
+pub fn publish(pool: &Pool, fleet: &Fleet, now: Instant) -> usize {
+    let members: Vec<_> = fleet.of(&pool.plan).collect();
+    for member in &members {
+        member.vitals.set_standing(member.standing(), member.phase() != Phase::Active);
+    }
+    let hashes = matches!(pool.plan.policy, PolicyPlan::IpHash(_) | PolicyPlan::ConsistentHash(_));
+    let candidates: Vec<_> = members
+        .iter()
+        .map(|member| Candidate {
+            standing: member.standing(),
+            backup: member.plan.backup,
+            weight: member.plan.weight,
+            step: if hashes { SLOW_START_STEPS } else { member.step(&pool.plan, now) },
+        })
+        .collect();
+    let seats: Vec<_> = roster_members(&candidates)
+        .into_iter()
+        .map(|(index, weight)| {
+            let member = members[index];
+            Seat { index, name: member.plan.name.clone(), weight, load: member.vitals.load.clone() }
+        })
+        .collect();
+    let open = seats.len();
+    pool.publish(Roster::build(&pool.plan.policy, &pool.plan.name, seats));
+    if open > 0 {
+        pool.shared.hold.wake();
+    }
+    open
+}
+
+fn init(pool: &PoolPlan) -> HealthInit {
+    pool.health.as_ref().map_or(HealthInit::Up, |health| health.init)
+}
+
+/// The addresses known without asking anybody.
+fn known(address: &BackendAddress) -> Vec<SocketAddr> {
+    match address {
+        BackendAddress::Ip(address) => vec![*address],
+        BackendAddress::Name { .. } => Vec::new(),
+    }
+}

@@ -1,0 +1,191 @@
+//! The two-phase change: prepare may fail and touches nothing that runs; commit cannot fail.
+
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use tracing::warn;
+
+use super::control::Control;
+use super::worker::Order;
+use super::{Bound, Source, keys, report};
+use crate::admin::view::{Fault, LastReload, ReloadReport};
+use crate::config::{self, Compiled, Problems};
+use crate::listen;
+use crate::live::build::{Carry, snapshot};
+use crate::plan::{Plan, PoolPlan};
+use crate::pool::Shared;
+use crate::telemetry::ReloadResult;
+
+/// Why the configuration is read again.
+pub enum Reloading {
+    /// The file has changed; this is what it says now.
+    Changed(String),
+    /// Somebody asked: for the file, or for this text.
+    Asked(Option<String>),
+}
+
+impl Control {
+    /// Reads, compiles and prepares everything, then swaps one pointer and retires the old.
+    pub async fn reload(&mut self, why: Reloading) -> Result<ReloadReport, Fault> {
+        let begun = Instant::now();
+        let result = self.try_reload(why).await;
+        let at = humantime::format_rfc3339_millis(SystemTime::now()).to_string();
+        match result {
+            Ok(mut report) => {
+                report.seconds = begun.elapsed().as_secs_f64();
+                self.telemetry.process().reloaded(ReloadResult::Applied, self.generation, SystemTime::now());
+                self.last_reload = Some(LastReload { at, ok: true, detail: None });
+                self.tell("reload", None, report::reload_sentence(&report));
+                Ok(report)
+            }
+            Err(fault) => {
+                self.telemetry.process().reloaded(ReloadResult::Rejected, self.generation, SystemTime::now());
+                self.last_reload = Some(LastReload { at, ok: false, detail: Some(fault.detail.clone()) });
+                warn!(event = "reload", generation = self.generation, "{}", fault.detail);
+                if let Some(text) = &fault.text {
+                    text.lines().for_each(|line| warn!(event = "reload", "{line}"));
+                }
+                self.events.publish("reload", None, None, fault.detail.clone());
+                Err(fault)
+            }
+        }
+    }
+
+    async fn try_reload(&mut self, why: Reloading) -> Result<ReloadReport, Fault> {
+        let Compiled { plan, warnings } = self.compile(why).map_err(|problems| {
+            report::invalid(
+                &problems,
+                &format!("not reloaded: {}; generation {} stays", problems.summary(), self.generation),
+            )
+        })?;
+        // Prepare.
+        let bound = self.bind(&plan).map_err(|(address, error)| {
+            report::fault(409, "cannot_bind", format!("not reloaded: cannot listen on {address}: {error}"))
+        })?;
+        let log = self.access_log.prepare(&plan.log.access).map_err(|error| {
+            report::fault(409, "cannot_open", format!("not reloaded: cannot open the access log: {error}"))
+        })?;
+        let vitals = self.fleet.prepare(&plan.pools, &self.telemetry, self.workers.len());
+        let keys = keys::ring(&plan, &self.keys);
+        let shared = shared(&plan.pools, |name| self.shared.get(name).cloned());
+        let carry = Carry { telemetry: &self.telemetry, vitals: &vitals, shared: &shared, keys: &keys };
+        let next = Arc::new(snapshot(plan.clone(), self.generation + 1, &carry));
+        let mut report = report::reload(&self.plan, &plan, &self.fleet, self.generation + 1);
+        report.source = self.source.name();
+        report.warnings = report::problems(&warnings);
+
+        // Commit.
+        let old = std::mem::replace(&mut self.plan, plan);
+        let before: Vec<_> = self.fleet.iter().map(|(key, member)| (key.clone(), member.phase())).collect();
+        self.fleet.adopt(&self.plan.pools, vitals, false, Instant::now());
+        self.access_log.apply(log);
+        if let Some(events) = &self.event_log {
+            // The level was checked when the file was compiled.
+            let _ = events.apply(&self.plan.log);
+        }
+        (self.keys, self.shared) = (keys, shared);
+        self.generation += 1;
+        for pool in &next.pools {
+            super::fleet::publish(pool, &self.fleet, Instant::now());
+        }
+        self.live.store(next);
+
+        // Retire.
+        for (key, phase) in before {
+            if self.fleet.get(&key).is_some_and(|member| member.phase() != phase && !member.removed) {
+                self.phase_turned(&key, None);
+            }
+        }
+        self.drain_what_should();
+        self.relisten(bound).await;
+        for pool in &old.pools {
+            // Whoever waits looks at the new snapshot, and goes elsewhere if need be.
+            if let Some(shared) = self.shared.get(&pool.name) {
+                shared.hold.wake();
+            }
+        }
+        self.retarget();
+        self.rewatch();
+        tokio::task::spawn_local(self.ask_all(Order::Look));
+        Ok(report)
+    }
+
+    fn compile(&mut self, why: Reloading) -> Result<Compiled, Problems> {
+        let (text, given) = match (why, &self.source) {
+            (Reloading::Changed(text), _) => (text, false),
+            (Reloading::Asked(Some(text)), _) => (text, true),
+            (Reloading::Asked(None), Source::File(path)) => {
+                let compiled = config::load(path);
+                if let (Some(watch), Ok(text)) = (&mut self.watch, std::fs::read_to_string(path)) {
+                    watch.applied(&text);
+                }
+                return compiled;
+            }
+            (Reloading::Asked(None), Source::Text { text, .. }) => (text.clone(), false),
+        };
+        let origin = match &self.source {
+            Source::File(path) => config::origin_of(path),
+            Source::Text { origin, .. } => origin.clone(),
+        };
+        let compiled = config::compile(&text, &origin)?;
+        if let (true, Source::Text { text: current, .. }) = (given, &mut self.source) {
+            *current = text;
+        }
+        Ok(compiled)
+    }
+
+    /// Opens the addresses that the plan adds.
+    fn bind(
+        &self,
+        plan: &Plan,
+    ) -> Result<Vec<(Bound, Vec<std::net::TcpListener>)>, (String, std::io::Error)> {
+        let mut bound = Vec::new();
+        for listener in &plan.listeners {
+            for asked in &listener.bind {
+                if self.listeners.iter().any(|known| known.is(&listener.name, *asked)) {
+                    continue;
+                }
+                let (actual, sockets) =
+                    listen::bind(*asked, self.workers.len()).map_err(|error| (asked.to_string(), error))?;
+                bound.push((Bound { name: listener.name.clone(), asked: *asked, actual }, sockets));
+            }
+        }
+        Ok(bound)
+    }
+
+    /// Listens on what was bound, and leaves the addresses that are no longer in the plan.
+    async fn relisten(&mut self, bound: Vec<(Bound, Vec<std::net::TcpListener>)>) {
+        let plan = &self.plan;
+        let stays = |known: &Bound| {
+            plan.listeners
+                .iter()
+                .any(|listener| listener.bind.iter().any(|asked| known.is(&listener.name, *asked)))
+        };
+        let (stay, leave): (Vec<_>, Vec<_>) = self.listeners.drain(..).partition(stays);
+        self.listeners = stay;
+        for gone in leave {
+            for worker in &self.workers {
+                let _ = worker.send(Order::Leave { address: gone.actual }).await;
+            }
+        }
+        for (bound, sockets) in bound {
+            self.listen(bound, sockets).await;
+        }
+    }
+
+    pub async fn listen(&mut self, bound: Bound, sockets: Vec<std::net::TcpListener>) {
+        for (worker, socket) in self.workers.iter().zip(sockets) {
+            let order = Order::Listen { name: bound.name.as_str().into(), address: bound.actual, socket };
+            let _ = worker.send(order).await;
+        }
+        self.listeners.push(bound);
+    }
+}
+
+/// What each pool keeps over reloads, begun for those that are new.
+pub fn shared(
+    pools: &[PoolPlan],
+    known: impl Fn(&str) -> Option<Arc<Shared>>,
+) -> std::collections::HashMap<String, Arc<Shared>> {
+    pools.iter().map(|pool| (pool.name.clone(), known(&pool.name).unwrap_or_default())).collect()
+}

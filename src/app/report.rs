@@ -1,0 +1,436 @@
+//! What the operator is shown: how everything stands, what a reload changes, what went wrong.
+//! Reads, and changes nothing.
+
+use std::time::{Duration, Instant, SystemTime};
+
+use super::control::Control;
+use super::fleet::{Fleet, Key, Member};
+use crate::admin::view::{
+    BackendView, DrainView, Fault, HealthView, ListenerView, PoolView, ProblemView, ReloadReport, RouteView,
+    Status, Totals,
+};
+use crate::config::Problems;
+use crate::drain::Phase;
+use crate::plan::{Action, BackendAddress, HostPattern, PathPattern, Plan, PolicyPlan, PoolPlan, RoutePlan};
+use crate::pool::health::Health;
+use crate::pool::status::Standing;
+use crate::telemetry::{Gauge, metrics};
+
+impl Control {
+    pub fn status(&self) -> Status {
+        let counts = self.counts();
+        let totals = self.telemetry.totals();
+        Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            source: self.source.name(),
+            uptime_seconds: self.started.elapsed().as_secs_f64(),
+            generation: self.generation,
+            last_reload: self.last_reload.clone(),
+            state: if self.ending.is_some() { "draining" } else { "active" }.to_owned(),
+            listeners: self.listener_views(),
+            pools: self.plan.pools.iter().map(|pool| self.pool_view(pool)).collect(),
+            totals: Totals {
+                connections: self.connections(),
+                requests_in_flight: counts.0,
+                tunnels: counts.1,
+                requests: totals.requests,
+                server_errors: totals.server_errors,
+            },
+            drift: self.drift(),
+        }
+    }
+
+    /// Connections of clients, tunnels included.
+    pub fn connections(&self) -> u64 {
+        self.loads.iter().map(|load| u64::from(load.connections())).sum()
+    }
+
+    /// Requests and tunnels that are with a backend now.
+    pub fn counts(&self) -> (u64, u64) {
+        let members = self.fleet.iter().map(|(_, member)| member.vitals.counts());
+        let former = self.fleet.former.iter().map(|vitals| vitals.counts());
+        members.chain(former).fold((0, 0), |(requests, tunnels), counts| {
+            (requests + counts.in_flight, tunnels + counts.tunnels)
+        })
+    }
+
+    fn listener_views(&self) -> Vec<ListenerView> {
+        let views = self.plan.listeners.iter().map(|listener| {
+            let addresses = self.listeners.iter().filter(|bound| bound.name == listener.name);
+            ListenerView {
+                name: listener.name.clone(),
+                addresses: addresses.map(|bound| bound.actual.to_string()).collect(),
+                connections: self.telemetry.listener(&listener.name).open(),
+            }
+        });
+        views.collect()
+    }
+
+    fn pool_view(&self, pool: &PoolPlan) -> PoolView {
+        let listed = self.fleet.of(pool);
+        let mut removed: Vec<_> =
+            self.fleet.iter().filter(|(key, member)| key.0 == pool.name && member.removed).collect();
+        removed.sort_by_key(|(key, _)| *key);
+        let leaving = removed.into_iter().map(|(_, member)| member);
+        PoolView {
+            name: pool.name.clone(),
+            policy: pool.policy_name().to_owned(),
+            held: self.shared.get(&pool.name).map_or(0, |shared| shared.hold.waiting() as u64),
+            backends: listed.chain(leaving).map(|member| self.backend_view(pool, member)).collect(),
+        }
+    }
+
+    pub fn backend_view(&self, pool: &PoolPlan, member: &Member) -> BackendView {
+        let counts = member.vitals.counts();
+        let totals = member.vitals.series.totals();
+        let key = (pool.name.clone(), member.plan.name.clone());
+        let resolved = match member.plan.address {
+            BackendAddress::Ip(_) => Vec::new(),
+            BackendAddress::Name { .. } => {
+                member.vitals.addresses().iter().map(ToString::to_string).collect()
+            }
+        };
+        BackendView {
+            pool: pool.name.clone(),
+            name: member.plan.name.clone(),
+            address: member.plan.address.to_string(),
+            resolved,
+            weight: member.plan.weight,
+            backup: member.plan.backup,
+            state: member.phase().name().to_owned(),
+            state_source: member.words.source().name().to_owned(),
+            state_since: time(member.state_since),
+            reason: member.reason.clone(),
+            removed: member.removed,
+            health: health(member),
+            slow_start_step: member.step(pool, Instant::now()),
+            in_flight: counts.in_flight,
+            tunnels: counts.tunnels,
+            idle_connections: counts.idle,
+            sessions: member.sessions(),
+            requests: totals.requests,
+            errors: totals.server_errors,
+            drain: drain(&key, member),
+        }
+    }
+
+    pub fn routes(&self) -> Vec<RouteView> {
+        self.plan.routes.iter().map(route).collect()
+    }
+
+    fn drift(&self) -> Vec<String> {
+        let members =
+            self.plan.pools.iter().flat_map(|pool| self.fleet.of(pool).map(move |member| (pool, member)));
+        let drifting = members.filter(|(_, member)| member.words.drifts()).map(|(pool, member)| {
+            let since = time(member.state_since);
+            let word = member.words.operator.unwrap_or_default();
+            let file = member.words.file;
+            format!(
+                "{}/{} is {word} by an operator since {since}; the file says {file}",
+                pool.name, member.plan.name
+            )
+        });
+        drifting.collect()
+    }
+
+    /// What is true now, for a scrape.
+    pub fn gauges(&self) -> Vec<Gauge> {
+        let mut gauges = Vec::new();
+        for listener in &self.plan.listeners {
+            let open = self.telemetry.listener(&listener.name).open();
+            gauges.push(Gauge::new(&metrics::LISTENER_CONNECTIONS, [&listener.name], open as f64));
+        }
+        for pool in &self.plan.pools {
+            let (mut open, mut all) = (0_u32, 0_u32);
+            let mut websockets = 0;
+            for member in self.fleet.of(pool) {
+                let labels = [pool.name.as_str(), member.plan.name.as_str()];
+                let counts = member.vitals.counts();
+                websockets += counts.tunnels;
+                all += 1;
+                open += u32::from(member.standing() == Standing::Open);
+                gauges.push(Gauge::new(&metrics::BACKEND_UP, labels, member.is_up().into()));
+                for phase in [Phase::Active, Phase::Draining, Phase::Drained, Phase::Stopped] {
+                    let labels = [labels[0], labels[1], phase.name()];
+                    gauges.push(Gauge::new(
+                        &metrics::BACKEND_STATE,
+                        labels,
+                        (member.phase() == phase).into(),
+                    ));
+                }
+                gauges.push(Gauge::new(&metrics::BACKEND_WEIGHT, labels, member.plan.weight.into()));
+                gauges.push(Gauge::new(&metrics::BACKEND_IN_FLIGHT, labels, counts.in_flight as f64));
+                if member.drain.is_some() {
+                    gauges.push(Gauge::new(&metrics::DRAIN_SESSIONS, labels, member.sessions() as f64));
+                }
+            }
+            let name = pool.name.as_str();
+            let held = self.shared.get(name).map_or(0, |shared| shared.hold.waiting());
+            gauges.push(Gauge::new(&metrics::POOL_HELD, [name], held as f64));
+            gauges.push(Gauge::new(&metrics::POOL_BACKENDS, [name, "open"], open.into()));
+            gauges.push(Gauge::new(&metrics::POOL_BACKENDS, [name, "shut"], (all - open).into()));
+            gauges.push(Gauge::new(&metrics::WEBSOCKETS, [name], websockets as f64));
+        }
+        gauges.push(Gauge::new(&metrics::CONFIG_DRIFT, [], self.drift().len() as f64));
+        gauges
+    }
+}
+
+fn health(member: &Member) -> HealthView {
+    let status = match (&member.unresolved, member.streak.health()) {
+        (Some(_), _) => "unresolved",
+        (None, Health::Unknown) if member.is_up() => "up",
+        (None, health) => health.name(),
+    };
+    HealthView {
+        status: status.to_owned(),
+        detail: member.unresolved.clone().unwrap_or_else(|| member.streak.detail().to_owned()),
+        since: time(member.health_since),
+        streak: member.streak.length(),
+        last_seconds: member.streak.took().map(|took| took.as_secs_f64()),
+    }
+}
+
+/// How a backend's drain goes, or went.
+pub fn drain(key: &Key, member: &Member) -> Option<DrainView> {
+    let following = member.drain.as_ref()?;
+    let (left, counts) = (member.left(), member.vitals.counts());
+    let until = following.over.unwrap_or_else(Instant::now);
+    let deadline = following.drain.deadline;
+    let state = if following.drain.is_over() { "drained" } else { "draining" };
+    Some(DrainView {
+        id: following.id,
+        pool: key.0.clone(),
+        backend: key.1.clone(),
+        state: state.to_owned(),
+        elapsed_seconds: until.saturating_duration_since(following.drain.began).as_secs_f64(),
+        deadline_seconds: deadline
+            .map(|at| at.saturating_duration_since(following.drain.began).as_secs_f64()),
+        in_flight: left.in_flight,
+        tunnels: left.tunnels,
+        sessions: left.sessions,
+        session_window_seconds: member.session_window().as_secs_f64(),
+        keeps_sessions: following.drain.holds_tokens(),
+        sessions_ended: following.sessions_then.saturating_sub(left.sessions.max(following.sessions_moved)),
+        sessions_moved: following.sessions_moved,
+        tunnels_cut: counts.tunnels_cut - following.cut_then.1,
+        requests_cut: counts.requests_cut - following.cut_then.0,
+    })
+}
+
+fn route(plan: &RoutePlan) -> RouteView {
+    let hosts = plan.hosts.iter().map(|host| match host {
+        HostPattern::Exact(host) => host.clone(),
+        HostPattern::Suffix(suffix) => format!("*.{suffix}"),
+    });
+    let action = match &plan.action {
+        Action::Forward(pool) => format!("pool {pool}"),
+        Action::Split(shares) => {
+            shares.iter().fold("split".to_owned(), |line, (pool, share)| format!("{line} {pool} {share}"))
+        }
+        Action::Respond { status, .. } => format!("respond {}", status.as_u16()),
+        Action::Redirect { status, .. } => format!("redirect {}", status.as_u16()),
+    };
+    RouteView {
+        name: plan.name.clone(),
+        hosts: hosts.collect(),
+        path: match &plan.path {
+            PathPattern::Exact(path) => format!("={path}"),
+            PathPattern::Prefix(path) => path.clone(),
+        },
+        methods: plan.methods.iter().map(ToString::to_string).collect(),
+        action,
+    }
+}
+
+/// What applying `new` over `old` keeps, changes, adds and lets go.
+pub fn reload(old: &Plan, new: &Plan, fleet: &Fleet, generation: u64) -> ReloadReport {
+    let mut report = ReloadReport { from_generation: generation - 1, generation, ..ReloadReport::default() };
+    let (mut pools, mut backends) = (0, 0);
+    for pool in &new.pools {
+        let Some(before) = old.pool(&pool.name) else {
+            report.added.push(format!("pool {} with {} backends", pool.name, pool.backends.len()));
+            continue;
+        };
+        pools += 1;
+        changes(before, pool, &mut report);
+        for backend in &pool.backends {
+            match before.backends.iter().find(|known| known.name == backend.name) {
+                None => {
+                    report.added.push(format!("pool {}: {} at {}", pool.name, backend.name, backend.address))
+                }
+                Some(known) => {
+                    backends += 1;
+                    if known != backend {
+                        report.changed.push(format!(
+                            "pool {}: {}",
+                            pool.name,
+                            backend_change(known, backend)
+                        ));
+                    }
+                }
+            }
+        }
+    }
+    for pool in &old.pools {
+        for backend in &pool.backends {
+            let kept =
+                new.pool(&pool.name).is_some_and(|pool| pool.backends.iter().any(|b| b.name == backend.name));
+            if !kept {
+                let left = fleet
+                    .get(&(pool.name.clone(), backend.name.clone()))
+                    .map(Member::left)
+                    .unwrap_or_default();
+                report.draining.push(format!(
+                    "pool {}: {} left the file; {} requests and {} tunnels finish",
+                    pool.name, backend.name, left.in_flight, left.tunnels
+                ));
+            }
+        }
+    }
+    report.kept = vec![format!("{pools} pools, {backends} backends with their health and connections")];
+    if old.routes != new.routes {
+        report.changed.push(format!("routes: {} → {}", old.routes.len(), new.routes.len()));
+    }
+    if old.listeners != new.listeners {
+        report.changed.push("listeners".to_owned());
+    }
+    let (before, after) = (old.restart_only(), new.restart_only());
+    report.restart_only = after
+        .iter()
+        .filter(|(key, value)| before.get(*key) != Some(value))
+        .map(|(key, _)| (*key).to_owned())
+        .collect();
+    report
+}
+
+fn changes(old: &PoolPlan, new: &PoolPlan, report: &mut ReloadReport) {
+    if old.policy_name() != new.policy_name() {
+        report.changed.push(format!(
+            "pool {}: policy {} → {}",
+            new.name,
+            old.policy_name(),
+            new.policy_name()
+        ));
+        report.moves.push(format!("pool {}: {}", new.name, moves(old, new)));
+    }
+    let same = |pool: &PoolPlan| PoolPlan {
+        policy: old.policy.clone(),
+        sticky: old.sticky,
+        backends: Vec::new(),
+        ..pool.clone()
+    };
+    if same(old) != same(new) {
+        report.changed.push(format!("pool {}: settings", new.name));
+    }
+}
+
+/// Whom a change of policy moves.
+fn moves(old: &PoolPlan, new: &PoolPlan) -> String {
+    let hashes =
+        |pool: &PoolPlan| matches!(pool.policy, PolicyPlan::IpHash(_) | PolicyPlan::ConsistentHash(_));
+    let n = new.backends.len();
+    match (old.sticky, hashes(old), new.sticky, hashes(new)) {
+        (false, false, true, _) => "nobody moves: each client stays where its next request goes".to_owned(),
+        (false, true, true, _) => format!(
+            "clients without a cookie are placed by {} once, and then stay there",
+            new.policy.name()
+        ),
+        (true, _, false, true) => format!(
+            "every client moves whose {} hashes elsewhere, about {} of {n}; cookies are kept and honoured when sticky_cookie comes back",
+            if new.policy_name() == "ip_hash" { "address" } else { "key" },
+            n.saturating_sub(1)
+        ),
+        (true, _, false, false) => {
+            "every client moves with each request; cookies are kept and honoured when sticky_cookie comes back".to_owned()
+        }
+        (false, true, false, true) => format!("every client moves whose key hashes elsewhere, about {} of {n}", n.saturating_sub(1)),
+        (false, true, false, false) => "every client moves with each request".to_owned(),
+        (false, false, false, true) => "nobody was bound; from now on each client has its backend".to_owned(),
+        (true, _, true, _) | (false, false, false, false) => "nobody moves".to_owned(),
+    }
+}
+
+fn backend_change(old: &crate::plan::BackendPlan, new: &crate::plan::BackendPlan) -> String {
+    let mut parts = Vec::new();
+    if old.address != new.address {
+        parts.push(format!("address {} → {}", old.address, new.address));
+    }
+    if old.weight != new.weight {
+        parts.push(format!("weight {} → {}", old.weight, new.weight));
+    }
+    if old.backup != new.backup {
+        parts.push(if new.backup { "now a backup" } else { "no longer a backup" }.to_owned());
+    }
+    if old.state != new.state {
+        parts.push(format!("state {:?} → {:?}", old.state, new.state).to_lowercase());
+    }
+    format!("{} {}", new.name, parts.join(", "))
+}
+
+/// A reload in one line, for the log.
+pub fn reload_sentence(report: &ReloadReport) -> String {
+    let part = |name: &str, list: &[String]| {
+        if list.is_empty() { String::new() } else { format!("; {name} {}", list.join(", ")) }
+    };
+    format!(
+        "reloaded {}: generation {} → {}{}{}{}{}{}{}",
+        report.source,
+        report.from_generation,
+        report.generation,
+        part("kept", &report.kept),
+        part("changed", &report.changed),
+        part("added", &report.added),
+        part("leaving:", &report.draining),
+        part("moves:", &report.moves),
+        part("waits for a restart:", &report.restart_only),
+    )
+}
+
+pub fn fault(status: u16, code: &str, detail: String) -> Fault {
+    let title = http::StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason());
+    Fault {
+        title: title.unwrap_or("Error").to_owned(),
+        status,
+        code: code.to_owned(),
+        detail,
+        hint: None,
+        errors: Vec::new(),
+        text: None,
+    }
+}
+
+/// A configuration that is not applied.
+pub fn invalid(found: &Problems, detail: &str) -> Fault {
+    Fault {
+        errors: problems(found),
+        text: Some(found.render(false)),
+        ..fault(422, "config_invalid", detail.to_owned())
+    }
+}
+
+pub fn problems(found: &Problems) -> Vec<ProblemView> {
+    let view = |problem: &crate::config::Problem| ProblemView {
+        severity: problem.severity.name().to_owned(),
+        code: problem.code.to_owned(),
+        message: problem.message.clone(),
+        file: found.name().to_owned(),
+        line: problem.line,
+        column: problem.column,
+        source_line: problem.source_line.clone(),
+        label: problem.label.clone(),
+        help: problem.help.clone(),
+    };
+    found.iter().map(view).collect()
+}
+
+/// RFC 3339, to the millisecond.
+pub fn time(at: SystemTime) -> String {
+    humantime::format_rfc3339_millis(at).to_string()
+}
+
+/// A duration that came in as seconds; `None` for what is none.
+pub fn seconds(seconds: f64) -> Option<Duration> {
+    Duration::try_from_secs_f64(seconds).ok()
+}

@@ -1,0 +1,332 @@
+//! A data thread: its runtime, its listeners, its connections, and the orders it takes.
+//!
+//! Start at [`start`]. Whatever belongs to one thread lives in [`Worker`]; the control thread
+//! reaches it through a bounded inbox and hears back through the order's own channel.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use slab::Slab;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::AbortHandle;
+
+use crate::http::serve::{self, Conn, Served};
+use crate::http::timer::{Timer, Wheel};
+use crate::listen::io::Io;
+use crate::listen::{Descriptors, accept};
+use crate::live::{Live, Site};
+use crate::pool::backend::Vitals;
+use crate::proxy::{Evidence, Proxy, Visitor};
+use crate::telemetry::access_log::Sink;
+use crate::telemetry::{ListenerSeries, Rejection, Telemetry};
+
+/// Orders that may wait for a thread.
+pub const INBOX: usize = 1024;
+
+/// How often idle connections to backends are looked through.
+const SWEEP: Duration = Duration::from_secs(1);
+
+/// How long an access-log line may wait for others to be written with.
+const FLUSH_AFTER: Duration = Duration::from_millis(100);
+
+/// A connection is handed to the thread with the fewest once this one has so many more.
+const UNEVEN: u32 = 8;
+
+/// What the control thread asks of a data thread.
+pub enum Order {
+    /// Look at the snapshot and at how backends stand; everything picked from now on knows them.
+    Look(oneshot::Sender<()>),
+    Listen {
+        name: Arc<str>,
+        address: SocketAddr,
+        socket: std::net::TcpListener,
+    },
+    /// Stop accepting on this address; its connections leave after their next answer.
+    Leave {
+        address: SocketAddr,
+    },
+    /// The process drains: every connection leaves after its next answer.
+    LeaveAll,
+    StopAccepting,
+    /// Drop everything and end.
+    Stop(oneshot::Sender<()>),
+    /// A connection that another thread accepted and has too many of.
+    Adopt {
+        name: Arc<str>,
+        stream: std::net::TcpStream,
+        peer: SocketAddr,
+    },
+    CloseIdle(Arc<Vitals>, oneshot::Sender<()>),
+    Cut(Arc<Vitals>, oneshot::Sender<()>),
+    CutAll(oneshot::Sender<()>),
+}
+
+/// What a data thread is made of.
+pub struct Kit {
+    pub thread: usize,
+    pub threads: usize,
+    pub live: Live,
+    pub telemetry: Arc<Telemetry>,
+    pub log: Sink,
+    pub evidence: mpsc::Sender<Evidence>,
+    pub descriptors: Arc<Descriptors>,
+    pub inbox: mpsc::Receiver<Order>,
+    /// Every thread's inbox and number of connections, this one's included.
+    pub others: Vec<mpsc::Sender<Order>>,
+    pub loads: Arc<[Load]>,
+}
+
+/// How many connections a thread has. It alone writes it.
+#[derive(Default)]
+#[repr(align(128))]
+pub struct Load(AtomicU32);
+
+impl Load {
+    pub fn connections(&self) -> u32 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Starts a data thread. It ends when its inbox is closed.
+pub fn start(kit: Kit) -> std::io::Result<JoinHandle<()>> {
+    std::thread::Builder::new().name(format!("pintle-{}", kit.thread)).spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build_local(Default::default())
+            .expect("a runtime needs three descriptors, and the limit was raised at start");
+        runtime.block_on(run(kit));
+    })
+}
+
+async fn run(kit: Kit) {
+    let mut inbox = kit.inbox;
+    let wheel = Wheel::new(Instant::now());
+    let site = Site { thread: kit.thread, threads: kit.threads, descriptors: kit.descriptors.clone() };
+    let proxy = Proxy::new(site, kit.live, wheel.clone(), kit.telemetry, kit.log, kit.evidence);
+    let worker = Rc::new(Worker {
+        proxy,
+        wheel: wheel.clone(),
+        descriptors: kit.descriptors,
+        others: kit.others,
+        loads: kit.loads,
+        listeners: RefCell::default(),
+        connections: RefCell::default(),
+        all_leaving: Rc::default(),
+    });
+    tokio::task::spawn_local(async move { wheel.run().await });
+    tokio::task::spawn_local(worker.clone().sweep());
+    tokio::task::spawn_local(worker.clone().flush());
+    while let Some(order) = inbox.recv().await {
+        match order {
+            Order::Stop(done) => {
+                worker.proxy.log.flush();
+                let _ = done.send(());
+                return;
+            }
+            order => worker.obey(order),
+        }
+    }
+}
+
+struct Worker {
+    proxy: Rc<Proxy>,
+    wheel: Wheel,
+    descriptors: Arc<Descriptors>,
+    others: Vec<mpsc::Sender<Order>>,
+    loads: Arc<[Load]>,
+    listeners: RefCell<HashMap<SocketAddr, Listening>>,
+    /// What wakes each connection: the process drains.
+    connections: RefCell<Slab<Timer>>,
+    all_leaving: Rc<Cell<bool>>,
+}
+
+struct Listening {
+    task: AbortHandle,
+    /// True once the listener is gone.
+    leaving: Rc<Cell<bool>>,
+}
+
+impl Worker {
+    fn obey(self: &Rc<Self>, order: Order) {
+        match order {
+            Order::Look(done) => {
+                self.proxy.view();
+                let _ = done.send(());
+            }
+            Order::Listen { name, address, socket } => self.listen(name, address, socket),
+            Order::Leave { address } => {
+                if let Some(listening) = self.listeners.borrow_mut().remove(&address) {
+                    listening.task.abort();
+                    listening.leaving.set(true);
+                    self.wake_connections();
+                }
+            }
+            Order::LeaveAll => {
+                self.listeners.borrow().values().for_each(|listening| listening.leaving.set(true));
+                self.all_leaving.set(true);
+                self.wake_connections();
+            }
+            Order::StopAccepting => {
+                self.listeners.borrow_mut().drain().for_each(|(_, listening)| listening.task.abort());
+            }
+            Order::Stop(_) => {}
+            Order::Adopt { name, stream, peer } => {
+                if let Ok(stream) = TcpStream::from_std(stream) {
+                    self.welcome(&name, stream, peer, self.all_leaving.clone());
+                }
+            }
+            Order::CloseIdle(vitals, done) => {
+                self.posts_of(&vitals, |post| post.close_idle());
+                let _ = done.send(());
+            }
+            Order::Cut(vitals, done) => {
+                self.posts_of(&vitals, |post| post.cut());
+                let _ = done.send(());
+            }
+            Order::CutAll(done) => {
+                self.proxy.posts().iter().for_each(|post| post.cut());
+                let _ = done.send(());
+            }
+        }
+    }
+
+    fn posts_of(&self, vitals: &Arc<Vitals>, act: impl Fn(&crate::pool::backend::Post)) {
+        self.proxy.posts().iter().filter(|post| Arc::ptr_eq(&post.vitals, vitals)).for_each(|post| act(post));
+    }
+
+    fn wake_connections(&self) {
+        for (_, watch) in self.connections.borrow().iter() {
+            watch.cut();
+        }
+    }
+
+    fn listen(self: &Rc<Self>, name: Arc<str>, address: SocketAddr, socket: std::net::TcpListener) {
+        let listener =
+            TcpListener::from_std(socket).expect("the socket is non-blocking and the runtime runs");
+        let leaving: Rc<Cell<bool>> = Rc::default();
+        let (worker, flag) = (self.clone(), leaving.clone());
+        let series = self.proxy.telemetry.listener(&name);
+        let task = tokio::task::spawn_local(async move {
+            let thread = worker.proxy.thread;
+            let full = || series.rejected(thread, Rejection::MaxConnections);
+            let take = |stream, peer| worker.take(&name, stream, peer, &flag);
+            accept::run(listener, worker.descriptors.clone(), full, take).await;
+        });
+        self.listeners.borrow_mut().insert(address, Listening { task: task.abort_handle(), leaving });
+    }
+
+    /// Serves a new connection here, or hands it to a thread that has far fewer: the kernel
+    /// deals by hash, and long-lived tunnels would otherwise pile up on a few threads.
+    fn take(self: &Rc<Self>, name: &Arc<str>, stream: TcpStream, peer: SocketAddr, leaving: &Rc<Cell<bool>>) {
+        let mine = self.loads[self.proxy.thread].connections();
+        let least = self.loads.iter().enumerate().min_by_key(|(_, load)| load.connections());
+        if let Some((other, load)) = least
+            && mine > load.connections() + UNEVEN
+            && let Ok(room) = self.others[other].try_reserve()
+        {
+            if let Ok(stream) = stream.into_std() {
+                room.send(Order::Adopt { name: name.clone(), stream, peer });
+            }
+            return;
+        }
+        self.welcome(name, stream, peer, leaving.clone());
+    }
+
+    fn welcome(
+        self: &Rc<Self>,
+        name: &Arc<str>,
+        stream: TcpStream,
+        peer: SocketAddr,
+        leaving: Rc<Cell<bool>>,
+    ) {
+        let view = self.proxy.view();
+        let Some(listener) = view.snapshot.plan.listeners.iter().find(|listener| *listener.name == **name)
+        else {
+            return;
+        };
+        // An answer must not wait for the acknowledgement of the one before.
+        let _ = stream.set_nodelay(true);
+        let series = self.proxy.telemetry.listener(name);
+        series.accepted(self.proxy.thread);
+        let io = Io::new(stream, self.descriptors.take());
+        let conn = Rc::new(Conn::new(peer, &io, &self.wheel, leaving, Instant::now()));
+        let place = Box::new(Place::take(self, conn.watch(), series.clone()));
+        let visitor = Visitor::new(conn, name.clone(), listener.limits.clone(), series, place);
+        tokio::task::spawn_local(self.clone().converse(io, visitor));
+    }
+
+    /// One connection, until it closes: served, parked while it is idle, served again.
+    async fn converse(self: Rc<Self>, mut io: Io, visitor: Rc<Visitor>) {
+        let thread = self.proxy.thread;
+        loop {
+            let (proxy, guest) = (&self.proxy, &visitor);
+            let handle = |request| proxy.clone().handle(guest.clone(), request);
+            // Boxed, so that a parked connection keeps nothing of it.
+            let serving = Box::pin(serve::connection(io, &visitor.conn, &visitor.limits, handle));
+            match serving.await {
+                Served::Closed => return,
+                Served::Refused(_) => return visitor.series.rejected(thread, Rejection::BadRequest),
+                Served::SlowHead => return visitor.series.rejected(thread, Rejection::HeaderTimeout),
+                Served::Idle(idle) => io = idle,
+            }
+            if !visitor.conn.parked(&io, &visitor.limits).await {
+                return;
+            }
+        }
+    }
+
+    /// Closes connections to backends that have been idle too long.
+    async fn sweep(self: Rc<Self>) {
+        loop {
+            tokio::time::sleep(SWEEP).await;
+            let now = Instant::now();
+            self.proxy.posts().iter().for_each(|post| post.sweep(now));
+        }
+    }
+
+    /// Hands the access log on soon after its first line.
+    async fn flush(self: Rc<Self>) {
+        loop {
+            self.proxy.log_began.notified().await;
+            tokio::time::sleep(FLUSH_AFTER).await;
+            self.proxy.log.flush();
+        }
+    }
+}
+
+/// A connection's place among those of its thread.
+struct Place {
+    worker: Rc<Worker>,
+    series: Arc<ListenerSeries>,
+    key: usize,
+}
+
+impl Place {
+    fn take(worker: &Rc<Worker>, watch: &Timer, series: Arc<ListenerSeries>) -> Self {
+        let key = worker.connections.borrow_mut().insert(watch.clone());
+        let place = Self { worker: worker.clone(), series, key };
+        place.publish();
+        place
+    }
+
+    fn publish(&self) {
+        let count = self.worker.connections.borrow().len();
+        let load = &self.worker.loads[self.worker.proxy.thread];
+        load.0.store(u32::try_from(count).unwrap_or(u32::MAX), Ordering::Relaxed);
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.worker.connections.borrow_mut().remove(self.key);
+        self.series.closed(self.worker.proxy.thread);
+        self.publish();
+    }
+}

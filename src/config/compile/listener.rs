@@ -1,0 +1,89 @@
+//! Listeners: where they bind and their limits.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+
+use super::Compiler;
+use crate::config::findings::Finding;
+use crate::config::place::Place;
+use crate::config::schema::{Listener, OneOrMany};
+use crate::plan::{AdminBind, AdminPlan, ListenerLimits, ListenerPlan};
+
+/// Where clients connect when the file does not say.
+const DEFAULT_BIND: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
+
+impl Compiler<'_, '_> {
+    pub(crate) fn listeners(
+        &mut self,
+        written: BTreeMap<String, Listener>,
+        admin: &AdminPlan,
+    ) -> Vec<ListenerPlan> {
+        let top = Place::default().at("listener");
+        if written.is_empty() && self.findings.sound(&top) {
+            let limits = limits(&Listener::default());
+            return vec![ListenerPlan { name: "default".to_owned(), bind: vec![DEFAULT_BIND], limits }];
+        }
+        let mut listeners = Vec::new();
+        let mut taken: BTreeMap<SocketAddr, Place> = BTreeMap::new();
+        if let AdminBind::At(address) = admin.bind {
+            taken.insert(address, Place::default().at("admin").at("bind"));
+        }
+        for (name, listener) in self.in_file_order(&top, written) {
+            let place = top.at(&name);
+            let bind = self.bind(&listener, &place, &mut taken);
+            listeners.push(ListenerPlan { name, bind, limits: limits(&listener) });
+        }
+        listeners
+    }
+
+    /// Tables with names, in the order of the file and not of the alphabet.
+    pub(crate) fn in_file_order<T>(&self, place: &Place, written: BTreeMap<String, T>) -> Vec<(String, T)> {
+        let mut tables: Vec<(String, T)> = written.into_iter().collect();
+        tables.sort_by_key(|(name, _)| self.findings.span(&place.at(name)).start);
+        tables
+    }
+
+    fn bind(
+        &mut self,
+        listener: &Listener,
+        place: &Place,
+        taken: &mut BTreeMap<SocketAddr, Place>,
+    ) -> Vec<SocketAddr> {
+        let at = place.at("bind");
+        let addresses: Vec<(Place, SocketAddr)> = match &listener.bind {
+            Some(OneOrMany::One(address)) => vec![(at, address.value)],
+            Some(OneOrMany::Many(list)) => list
+                .iter()
+                .enumerate()
+                .map(|(n, address)| (self.findings.element(&at, n), address.value))
+                .collect(),
+            None => Vec::new(),
+        };
+        if addresses.is_empty() && self.findings.sound(&place.at("bind")) && self.findings.clear(place) {
+            let finding =
+                Finding::error("missing", place, "a listener needs an address").label("needs `bind`");
+            self.findings.add(finding.say("add `bind = \"0.0.0.0:8080\"`"));
+        }
+        for (at, address) in &addresses {
+            // Port 0 is a new port each time.
+            let earlier = if address.port() == 0 { None } else { taken.insert(*address, at.clone()) };
+            if let Some(earlier) = earlier {
+                let finding = Finding::error("conflict", at, format!("`{address}` is taken twice"));
+                self.findings.add(finding.label("again here").with(&earlier, "first here"));
+            }
+        }
+        addresses.into_iter().map(|(_, address)| address).collect()
+    }
+}
+
+fn limits(listener: &Listener) -> ListenerLimits {
+    ListenerLimits {
+        first_byte_timeout: listener.first_byte_timeout.value,
+        header_timeout: listener.header_timeout.value,
+        idle_timeout: listener.idle_timeout.value,
+        max_header_size: usize::try_from(listener.max_header_size.value.0)
+            .expect("checked to be at most 64 KiB"),
+        max_headers: listener.max_headers,
+        max_body: listener.max_body.value.0,
+    }
+}

@@ -1,0 +1,72 @@
+//! The JSON Schema of the file: annotated for `check`, plain for editors.
+
+use std::sync::OnceLock;
+
+use schemars::generate::SchemaSettings;
+use serde_json::Value;
+
+use super::File;
+
+/// With every type written out in place and our own `x-` words kept.
+pub(crate) fn annotated() -> &'static Value {
+    static SCHEMA: OnceLock<Value> = OnceLock::new();
+    SCHEMA.get_or_init(|| {
+        let settings = SchemaSettings::draft2020_12().with(|s| s.inline_subschemas = true);
+        let mut schema = settings.into_generator().into_root_schema_for::<File>().to_value();
+        drop_null(&mut schema);
+        schema
+    })
+}
+
+/// As `pintle schema` prints it.
+pub(crate) fn published() -> Value {
+    let mut schema = annotated().clone();
+    drop_words(&mut schema);
+    schema
+}
+
+/// TOML has no null: a key that may be left out is simply not required.
+fn drop_null(schema: &mut Value) {
+    if let Value::Object(map) = schema {
+        if map.get("default").is_some_and(Value::is_null) {
+            map.remove("default");
+        }
+        if let Some(Value::Array(types)) = map.get_mut("type") {
+            types.retain(|name| name != "null");
+            if let [only] = types.as_slice() {
+                let only = only.clone();
+                map.insert("type".to_owned(), only);
+            }
+        }
+        if let Some(Value::Array(choices)) = map.get_mut("anyOf") {
+            choices.retain(|choice| choice.get("type").is_none_or(|name| name != "null"));
+            if let [Value::Object(only)] = choices.as_mut_slice() {
+                let only = std::mem::take(only);
+                map.remove("anyOf");
+                for (key, value) in only {
+                    map.entry(key).or_insert(value);
+                }
+            }
+        }
+    }
+    children(schema).for_each(drop_null);
+}
+
+/// Editors know neither our own words nor the widths of Rust's integers.
+fn drop_words(schema: &mut Value) {
+    if let Value::Object(map) = schema {
+        map.retain(|key, _| !key.starts_with("x-"));
+        if map.get("type").is_some_and(|kind| kind != "string") {
+            map.remove("format");
+        }
+    }
+    children(schema).for_each(drop_words);
+}
+
+fn children(schema: &mut Value) -> Box<dyn Iterator<Item = &mut Value> + '_> {
+    match schema {
+        Value::Object(map) => Box::new(map.values_mut()),
+        Value::Array(list) => Box::new(list.iter_mut()),
+        _ => Box::new(std::iter::empty()),
+    }
+}

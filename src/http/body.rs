@@ -1,0 +1,295 @@
+//! Bodies in both directions: one enum each, unboxed, carrying guards to their last byte.
+//!
+//! [`Body`] goes to the client: nothing, a text of ours, or a backend's answer with whatever
+//! must live exactly as long as it does. [`Upload`] goes to a backend and notes how far it got.
+//! What the guards mean is not known here.
+
+use std::cell::Cell;
+use std::fmt;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use hyper::body::Incoming;
+
+use super::timer::{Timer, Wake};
+
+/// What travels inside a relayed body. Dropped without [`Guard::ended`]: the client went away.
+pub trait Guard: Unpin {
+    fn moved(&mut self, bytes: usize);
+    fn ended(&mut self, ending: Ending);
+}
+
+/// How a relayed body ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    Complete,
+    /// The backend broke off.
+    Broken,
+    /// The backend said nothing for the pool's `timeouts.idle`.
+    Stalled,
+    /// A drain's deadline or a shutdown.
+    Cut,
+}
+
+/// A response body.
+pub enum Body<G> {
+    Empty,
+    Full(Option<Bytes>),
+    Relay(Relay<G>),
+}
+
+/// A backend's answer on its way to the client.
+pub struct Relay<G> {
+    incoming: Incoming,
+    guard: G,
+    timer: Timer,
+    idle: Duration,
+    waiting: bool,
+    over: bool,
+}
+
+impl<G: Guard> Body<G> {
+    pub fn text(text: impl Into<Bytes>) -> Self {
+        Self::Full(Some(text.into()))
+    }
+
+    /// Relays `incoming`; waits at most `idle` between its bytes.
+    pub fn relay(incoming: Incoming, mut guard: G, timer: Timer, idle: Duration) -> Self {
+        let over = incoming.is_end_stream();
+        if over {
+            guard.ended(Ending::Complete);
+        }
+        Self::Relay(Relay { incoming, guard, timer, idle, waiting: false, over })
+    }
+}
+
+/// A response body that did not arrive whole; the connection ends visibly short of its end.
+#[derive(Debug)]
+pub enum BodyError {
+    Broken(hyper::Error),
+    Ended(Ending),
+}
+
+impl fmt::Display for BodyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Broken(_) => f.write_str("the backend's answer broke off"),
+            Self::Ended(ending) => write!(f, "the backend's answer was ended: {ending:?}"),
+        }
+    }
+}
+
+impl std::error::Error for BodyError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Broken(error) => Some(error),
+            Self::Ended(_) => None,
+        }
+    }
+}
+
+impl<G: Guard> Relay<G> {
+    fn poll_relay(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match Pin::new(&mut self.incoming).poll_frame(cx) {
+            Poll::Ready(Some(Ok(frame))) => {
+                self.waiting = false;
+                if let Some(data) = frame.data_ref() {
+                    self.guard.moved(data.len());
+                }
+                // With a Content-Length hyper does not ask again after the last byte.
+                if self.incoming.is_end_stream() {
+                    self.end(Ending::Complete);
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(Some(Err(error))) => {
+                self.end(Ending::Broken);
+                Poll::Ready(Some(Err(BodyError::Broken(error))))
+            }
+            Poll::Ready(None) => {
+                self.end(Ending::Complete);
+                Poll::Ready(None)
+            }
+            Poll::Pending => {
+                if !self.waiting {
+                    self.waiting = true;
+                    self.timer.set(Instant::now(), self.idle);
+                }
+                let ending = match std::task::ready!(self.timer.poll(cx)) {
+                    Wake::Due => Ending::Stalled,
+                    Wake::Cut => Ending::Cut,
+                };
+                self.end(ending);
+                Poll::Ready(Some(Err(BodyError::Ended(ending))))
+            }
+        }
+    }
+
+    fn end(&mut self, ending: Ending) {
+        if !self.over {
+            self.over = true;
+            self.timer.clear();
+            self.guard.ended(ending);
+        }
+    }
+}
+
+impl<G: Guard> HttpBody for Body<G> {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match self.get_mut() {
+            Self::Empty => Poll::Ready(None),
+            Self::Full(text) => Poll::Ready(text.take().map(|text| Ok(Frame::data(text)))),
+            Self::Relay(relay) => relay.poll_relay(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Full(text) => text.is_none(),
+            Self::Relay(relay) => relay.over,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Empty => SizeHint::with_exact(0),
+            Self::Full(text) => SizeHint::with_exact(text.as_ref().map_or(0, |text| text.len() as u64)),
+            Self::Relay(relay) => relay.incoming.size_hint(),
+        }
+    }
+}
+
+/// A request body on its way to a backend.
+pub enum Upload {
+    Empty,
+    Stream { incoming: Incoming, progress: Rc<Progress> },
+}
+
+/// How far an upload got. Shared with whoever waits for the answer.
+pub struct Progress {
+    limit: u64,
+    bytes: Cell<u64>,
+    moved: Cell<Option<Instant>>,
+    state: Cell<UploadState>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UploadState {
+    /// Nobody has asked for a byte yet.
+    Whole,
+    Moving,
+    Done,
+    /// More than the listener's `max_body`.
+    TooLarge,
+    /// The client broke off or sent what is no body.
+    Failed,
+}
+
+impl Progress {
+    /// `limit` in bytes, 0 for none.
+    pub fn new(limit: u64) -> Rc<Self> {
+        let state = Cell::new(UploadState::Whole);
+        Rc::new(Self { limit, bytes: Cell::new(0), moved: Cell::new(None), state })
+    }
+
+    pub fn bytes(&self) -> u64 {
+        self.bytes.get()
+    }
+
+    /// When the last byte moved.
+    pub fn moved(&self) -> Option<Instant> {
+        self.moved.get()
+    }
+
+    pub fn state(&self) -> UploadState {
+        self.state.get()
+    }
+}
+
+/// A request body that ended before its end.
+#[derive(Debug)]
+pub enum UploadError {
+    TooLarge,
+    Client(hyper::Error),
+}
+
+impl fmt::Display for UploadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::TooLarge => "the request's body is larger than max_body",
+            Self::Client(_) => "the client's body broke off",
+        })
+    }
+}
+
+impl std::error::Error for UploadError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::TooLarge => None,
+            Self::Client(error) => Some(error),
+        }
+    }
+}
+
+impl HttpBody for Upload {
+    type Data = Bytes;
+    type Error = UploadError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
+        let Self::Stream { incoming, progress } = self.get_mut() else { return Poll::Ready(None) };
+        if progress.state.get() == UploadState::Whole {
+            progress.state.set(UploadState::Moving);
+        }
+        match std::task::ready!(Pin::new(&mut *incoming).poll_frame(cx)) {
+            Some(Ok(frame)) => {
+                let bytes = progress.bytes.get() + frame.data_ref().map_or(0, |data| data.len() as u64);
+                progress.bytes.set(bytes);
+                progress.moved.set(Some(Instant::now()));
+                if progress.limit != 0 && bytes > progress.limit {
+                    progress.state.set(UploadState::TooLarge);
+                    return Poll::Ready(Some(Err(UploadError::TooLarge)));
+                }
+                if incoming.is_end_stream() {
+                    progress.state.set(UploadState::Done);
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Some(Err(error)) => {
+                progress.state.set(UploadState::Failed);
+                Poll::Ready(Some(Err(UploadError::Client(error))))
+            }
+            None => {
+                progress.state.set(UploadState::Done);
+                Poll::Ready(None)
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Stream { incoming, .. } => incoming.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Empty => SizeHint::with_exact(0),
+            Self::Stream { incoming, .. } => incoming.size_hint(),
+        }
+    }
+}

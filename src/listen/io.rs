@@ -1,0 +1,131 @@
+//! One stream type for both sides: the socket, and what its connection must know of it.
+//!
+//! hyper owns the [`Io`] while it serves; [`Traffic`] is the connection's window onto it. The
+//! window is an `Arc` of relaxed atomics because hyper demands a `Send` stream for upgrades,
+//! though one thread alone ever touches it.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::task::{Context, Poll};
+
+use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+
+use super::Descriptor;
+
+/// A TCP stream that notes what passes.
+pub struct Io {
+    stream: TokioIo<TcpStream>,
+    traffic: Arc<Traffic>,
+    descriptor: Descriptor,
+}
+
+/// What a stream has done so far.
+#[derive(Default)]
+pub struct Traffic {
+    reads: AtomicU64,
+    written: AtomicU64,
+    starved: AtomicBool,
+    flushed: AtomicBool,
+    blocked: AtomicBool,
+}
+
+impl Traffic {
+    /// Reads that brought bytes (or the end).
+    pub fn reads(&self) -> u64 {
+        self.reads.load(Relaxed)
+    }
+
+    /// Bytes written.
+    pub fn written(&self) -> u64 {
+        self.written.load(Relaxed)
+    }
+
+    /// The last read found nothing, and the last write-side call was a completed flush: there
+    /// is no byte of ours or theirs under way.
+    pub fn is_quiet(&self) -> bool {
+        self.starved.load(Relaxed) && self.flushed.load(Relaxed)
+    }
+
+    /// The last write found the socket's buffer full.
+    pub fn is_blocked(&self) -> bool {
+        self.blocked.load(Relaxed)
+    }
+
+    fn note_write(&self, result: &Poll<io::Result<usize>>) {
+        self.flushed.store(false, Relaxed);
+        self.blocked.store(result.is_pending(), Relaxed);
+        if let Poll::Ready(Ok(bytes)) = result {
+            self.written.store(self.written() + *bytes as u64, Relaxed);
+        }
+    }
+}
+
+impl Io {
+    pub fn new(stream: TcpStream, descriptor: Descriptor) -> Self {
+        Self { stream: TokioIo::new(stream), traffic: Arc::default(), descriptor }
+    }
+
+    pub fn traffic(&self) -> Arc<Traffic> {
+        self.traffic.clone()
+    }
+
+    pub fn stream(&self) -> &TcpStream {
+        self.stream.inner()
+    }
+
+    /// The bare stream, and what counts it.
+    pub fn into_stream(self) -> (TcpStream, Descriptor) {
+        (self.stream.into_inner(), self.descriptor)
+    }
+}
+
+impl Read for Io {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        let result = Pin::new(&mut self.stream).poll_read(cx, buf);
+        self.traffic.starved.store(result.is_pending(), Relaxed);
+        if result.is_ready() {
+            self.traffic.reads.store(self.traffic.reads() + 1, Relaxed);
+        }
+        result
+    }
+}
+
+impl Write for Io {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let result = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.traffic.note_write(&result);
+        result
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let result = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        self.traffic.note_write(&result);
+        result
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let result = Pin::new(&mut self.stream).poll_flush(cx);
+        self.traffic.flushed.store(matches!(result, Poll::Ready(Ok(()))), Relaxed);
+        result
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}

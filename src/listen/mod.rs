@@ -1,0 +1,83 @@
+//! Sockets in: bytes, no HTTP.
+//!
+//! [`bind`] opens an address for all threads, [`accept`] takes what comes in, [`io`] is the
+//! stream that both sides of the proxy use.
+
+pub mod accept;
+pub mod io;
+
+use std::io::{Error, ErrorKind, Result};
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+/// Connections that the kernel keeps for us to accept.
+const BACKLOG: i32 = 4096;
+
+/// Opens `address` once per thread: one SO_REUSEPORT socket each, so that the kernel deals out
+/// connections. The address is bound once without the option first: a second instance then
+/// gets "address in use" and not half of the connections.
+pub fn bind(address: SocketAddr, threads: usize) -> Result<(SocketAddr, Vec<TcpListener>)> {
+    let claim = open(address, false)?;
+    let bound = claim.local_addr()?.as_socket().ok_or_else(|| Error::from(ErrorKind::AddrNotAvailable))?;
+    drop(claim);
+    let sockets: Result<Vec<_>> = (0..threads)
+        .map(|_| {
+            let socket = open(bound, true)?;
+            socket.listen(BACKLOG)?;
+            Ok(socket.into())
+        })
+        .collect();
+    Ok((bound, sockets?))
+}
+
+fn open(address: SocketAddr, shared: bool) -> Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(shared)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    Ok(socket)
+}
+
+/// Descriptors that connections of both sides hold, over all threads.
+pub struct Descriptors {
+    open: AtomicUsize,
+    limit: usize,
+}
+
+/// One of them.
+pub struct Descriptor(Arc<Descriptors>);
+
+impl Descriptors {
+    pub fn new(limit: usize) -> Arc<Self> {
+        Arc::new(Self { open: AtomicUsize::new(0), limit })
+    }
+
+    pub fn limit(&self) -> usize {
+        self.limit
+    }
+
+    /// Whether there is no room for another client.
+    pub fn is_full(&self) -> bool {
+        self.open.load(Ordering::Relaxed) >= self.limit
+    }
+
+    /// Counts one. Connections to backends are counted but never refused: they serve clients
+    /// that are in already.
+    pub fn take(self: &Arc<Self>) -> Descriptor {
+        self.open.fetch_add(1, Ordering::Relaxed);
+        Descriptor(self.clone())
+    }
+}
+
+impl Drop for Descriptor {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,98 @@
+//! From a plan, and what is carried over, to the next snapshot. Pure: no tasks, no sockets.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::HeaderValue;
+
+use super::{Route, Snapshot, Target};
+use crate::http::forwarded::Trust;
+use crate::plan::{Action, Plan, PoolPlan, RoutePlan, StickyKey};
+use crate::pool::affinity::{Affinity, Sealer};
+use crate::pool::backend::{Backend, Vitals};
+use crate::pool::policy::KeyHasher;
+use crate::pool::{Pool, Shared};
+use crate::route::Router;
+use crate::route::split::Split;
+use crate::telemetry::Telemetry;
+
+/// What survives from one snapshot to the next, by name.
+pub struct Carry<'a> {
+    pub telemetry: &'a Telemetry,
+    /// By pool and backend: every backend of the plan is in it.
+    pub vitals: &'a HashMap<(String, String), Arc<Vitals>>,
+    pub shared: &'a HashMap<String, Arc<Shared>>,
+    /// Generated keys of pools whose file names none.
+    pub keys: &'a HashMap<String, StickyKey>,
+}
+
+/// Builds the snapshot that `plan` describes.
+pub fn snapshot(plan: Plan, generation: u64, carry: &Carry<'_>) -> Snapshot {
+    let pools: Vec<_> = plan.pools.iter().map(|pool| Arc::new(build_pool(pool, carry))).collect();
+    let places: HashMap<_, _> = plan.pools.iter().enumerate().map(|(at, pool)| (&*pool.name, at)).collect();
+    let routes = plan.routes.iter().map(|route| build_route(route, &places, carry.telemetry)).collect();
+    let entries = plan
+        .routes
+        .iter()
+        .enumerate()
+        .map(|(place, route)| (route.hosts.clone(), route.path.clone(), route.methods.clone(), place));
+    Snapshot {
+        generation,
+        router: Router::build(entries.collect()),
+        routes,
+        pools,
+        trust: Trust { proxies: plan.server.trusted_proxies.clone(), from: plan.server.client_ip_from },
+        hasher: KeyHasher::new("split", None),
+        plan,
+    }
+}
+
+fn build_pool(plan: &PoolPlan, carry: &Carry<'_>) -> Pool {
+    let backends = plan.backends.iter().map(|backend| {
+        let key = (plan.name.clone(), backend.name.clone());
+        let vitals = carry.vitals.get(&key).expect("every backend of the plan has vitals");
+        let host = HeaderValue::try_from(backend.address.to_string());
+        Backend {
+            plan: backend.clone(),
+            host: host.expect("an address is a valid header value"),
+            vitals: vitals.clone(),
+        }
+    });
+    let keys = match plan.cookie.keys.as_slice() {
+        [] => carry.keys.get(&plan.name).map(std::slice::from_ref).unwrap_or_default(),
+        keys => keys,
+    };
+    let affinity = Affinity::new(&plan.cookie, Sealer::new(&plan.name, keys));
+    Pool::new(
+        plan.clone(),
+        backends.collect(),
+        affinity,
+        carry.shared.get(&plan.name).cloned().unwrap_or_default(),
+        carry.telemetry.pool(&plan.name),
+    )
+}
+
+fn build_route(plan: &RoutePlan, places: &HashMap<&str, usize>, telemetry: &Telemetry) -> Route {
+    let shares = match &plan.action {
+        Action::Forward(pool) => vec![(pool.clone(), 1)],
+        Action::Split(shares) => shares.clone(),
+        Action::Respond { .. } | Action::Redirect { .. } => Vec::new(),
+    };
+    let dealt = shares.iter().enumerate().map(|(place, (pool, share))| (pool.as_str(), *share, place));
+    let targets = shares.iter().map(|(name, _)| Target {
+        pool: places[name.as_str()],
+        series: telemetry.route(&plan.name, name),
+        name: name.clone(),
+    });
+    Route {
+        targets: targets.collect(),
+        split: (shares.len() > 1).then(|| Split::build(dealt)),
+        body: match &plan.action {
+            Action::Respond { body, .. } => body.clone().into(),
+            _ => Bytes::new(),
+        },
+        series: telemetry.route(&plan.name, ""),
+        plan: plan.clone(),
+    }
+}

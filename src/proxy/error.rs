@@ -1,0 +1,138 @@
+//! What can go wrong with a request, and its one mapping to a status and a sentence.
+//!
+//! Clients get a status and a short fixed sentence; the cause goes to the log.
+
+use std::borrow::Cow;
+
+use http::StatusCode;
+
+use crate::http::answer::BadAnswer;
+use crate::http::check::BadRequest;
+use crate::telemetry::End;
+use crate::upstream::{ConnectError, SendErrorKind};
+
+#[derive(Debug)]
+pub enum ProxyError {
+    BadRequest(BadRequest),
+    /// The body is larger than `max_body`.
+    TooLarge,
+    /// The client's body broke off, or was none.
+    BrokenUpload,
+    NoRoute {
+        host: String,
+        path: String,
+    },
+    /// Nobody is up and the pool holds nobody (any more).
+    NoBackend {
+        pool: String,
+    },
+    HoldTimeout {
+        pool: String,
+    },
+    Send {
+        pool: String,
+        kind: SendErrorKind,
+    },
+    /// A backend's answer that must not be passed on.
+    BadResponse {
+        pool: String,
+        why: BadAnswer,
+    },
+    /// A drain's deadline, or the end of a shutdown.
+    Cut,
+    Panic,
+}
+
+impl ProxyError {
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Self::BadRequest(bad) => bad.status(),
+            Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::BrokenUpload => StatusCode::BAD_REQUEST,
+            Self::NoRoute { .. } => StatusCode::NOT_FOUND,
+            Self::NoBackend { .. } | Self::HoldTimeout { .. } | Self::Cut => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Send { kind, .. } => match kind {
+                SendErrorKind::Timeout | SendErrorKind::Connect(ConnectError::Timeout) => {
+                    StatusCode::GATEWAY_TIMEOUT
+                }
+                SendErrorKind::Cut => StatusCode::SERVICE_UNAVAILABLE,
+                _ => StatusCode::BAD_GATEWAY,
+            },
+            Self::BadResponse { .. } => StatusCode::BAD_GATEWAY,
+            Self::Panic => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    /// How the log names it.
+    pub fn end(&self) -> End {
+        match self {
+            Self::BadRequest(_) | Self::BrokenUpload => End::BadRequest,
+            Self::TooLarge => End::TooLarge,
+            Self::NoRoute { .. } | Self::Panic => End::Ok,
+            Self::NoBackend { .. } => End::NoBackend,
+            Self::HoldTimeout { .. } => End::HoldTimeout,
+            Self::Cut => End::Drained,
+            Self::BadResponse { .. } => End::ResetBeforeResponse,
+            Self::Send { kind, .. } => match kind {
+                SendErrorKind::Connect(ConnectError::Timeout) => End::ConnectTimeout,
+                SendErrorKind::Connect(_) => End::ConnectRefused,
+                SendErrorKind::Timeout => End::ResponseTimeout,
+                SendErrorKind::Cut => End::Drained,
+                SendErrorKind::Upload => End::BadRequest,
+                SendErrorKind::Reset(_) | SendErrorKind::BadResponse(_) => End::ResetBeforeResponse,
+            },
+        }
+    }
+
+    /// A word for programs and a sentence for people.
+    pub fn public(&self) -> (&'static str, Cow<'static, str>) {
+        match self {
+            Self::BadRequest(bad) => ("bad_request", bad.public().into()),
+            Self::TooLarge => ("too_large", "the request's body is larger than this listener takes".into()),
+            Self::BrokenUpload => ("bad_request", "the request's body broke off".into()),
+            Self::NoRoute { host, path } => {
+                ("no_route", format!("no route for host `{host}` and path `{path}`").into())
+            }
+            Self::NoBackend { pool } => {
+                ("no_backend", format!("every backend of pool {pool} is down or draining").into())
+            }
+            Self::HoldTimeout { pool } => {
+                ("hold_timeout", format!("no backend of pool {pool} came up in time").into())
+            }
+            Self::Send { pool, kind } => match kind {
+                SendErrorKind::Connect(ConnectError::Timeout) => (
+                    "connect_timeout",
+                    format!("a backend of pool {pool} did not take a connection in time").into(),
+                ),
+                SendErrorKind::Connect(_) => {
+                    ("connect_refused", format!("no backend of pool {pool} took a connection").into())
+                }
+                SendErrorKind::Timeout => {
+                    ("response_timeout", format!("a backend of pool {pool} did not answer in time").into())
+                }
+                SendErrorKind::BadResponse(_) => {
+                    ("bad_response", format!("a backend of pool {pool} answered with what is no HTTP").into())
+                }
+                SendErrorKind::Upload => ("bad_request", "the request's body broke off".into()),
+                SendErrorKind::Cut => ("drained", "the backend was being drained".into()),
+                SendErrorKind::Reset(_) => (
+                    "reset_before_response",
+                    format!("a backend of pool {pool} closed before it answered").into(),
+                ),
+            },
+            Self::BadResponse { pool, why } => (
+                "bad_response",
+                format!("a backend of pool {pool} answered with what cannot be passed on: {}", why.reason())
+                    .into(),
+            ),
+            Self::Cut => ("drained", "this proxy is shutting down".into()),
+            Self::Panic => ("internal", "the proxy made a mistake; it is logged".into()),
+        }
+    }
+
+    /// Whether the connection can carry another request: not after a head that we could not
+    /// take at its word, nor with a body that nobody will read.
+    pub fn closes(&self) -> bool {
+        matches!(self, Self::BadRequest(_) | Self::TooLarge | Self::BrokenUpload | Self::Cut)
+    }
+}

@@ -1,0 +1,245 @@
+//! The facts of one request and its answer, recorded once, when the last byte has gone.
+//!
+//! An [`Exchange`] rides in the response body with the lease and the connection that it used:
+//! whatever ends the body ends all three. A client that leaves earlier drops it earlier, and
+//! it records itself as aborted. There is no finish call to forget.
+
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::time::{Duration, Instant, SystemTime};
+
+use http::header::{REFERER, USER_AGENT};
+use http::{HeaderValue, Method, Request, StatusCode, Uri, Version};
+use hyper::body::Incoming;
+
+use super::{Proxy, Visitor};
+use crate::http::body::{Ending, Guard, Progress, UploadState};
+use crate::http::forwarded::Peer;
+use crate::http::headers::{request_id, trace_id};
+use crate::http::target::Target;
+use crate::live::{Route, View};
+use crate::pool::Pool;
+use crate::pool::backend::{Lease, Post};
+use crate::telemetry::access_log::Record;
+use crate::telemetry::id::Id;
+use crate::telemetry::{End, Finished, RouteSeries, Stick};
+use crate::upstream::Link;
+
+pub struct Exchange {
+    pub proxy: Rc<Proxy>,
+    pub visitor: Rc<Visitor>,
+    pub view: Rc<View>,
+    pub start: Instant,
+    pub id: Id,
+    /// The id that a trusted peer gave it.
+    pub given_id: Option<HeaderValue>,
+    pub peer: Rc<Peer>,
+    pub client: IpAddr,
+    pub version: Version,
+    pub method: Method,
+    pub uri: Uri,
+    pub target: Target,
+    trace: Option<String>,
+    user_agent: Option<HeaderValue>,
+    referer: Option<HeaderValue>,
+    /// The place of the route in the snapshot.
+    pub route: Option<usize>,
+    /// The place of the pool among the route's.
+    pub place: Option<usize>,
+    /// Who was asked last.
+    pub backend: Option<Rc<Post>>,
+    pub stick: Option<Stick>,
+    pub attempts: u32,
+    pub reused: bool,
+    /// Spent waiting for backends, or for one to come up.
+    pub waited: Duration,
+    pub ttfb: Option<Duration>,
+    pub upload: Option<Rc<Progress>>,
+    status: Option<StatusCode>,
+    pub end: Option<End>,
+    /// Bytes to the client, and from it through a tunnel.
+    pub sent: u64,
+    pub received: u64,
+    pub lease: Option<Lease>,
+    pub link: Option<Link>,
+}
+
+impl Exchange {
+    pub fn open(proxy: &Rc<Proxy>, visitor: &Rc<Visitor>, request: &Request<Incoming>) -> Box<Self> {
+        let view = proxy.view();
+        let headers = request.headers();
+        let peer = visitor.peer(&view.snapshot);
+        let logs = proxy.log.enabled();
+        Box::new(Self {
+            start: Instant::now(),
+            id: proxy.ids.next(),
+            given_id: request_id(headers, peer.trusted()),
+            client: view.snapshot.trust.client_address(&peer, headers),
+            peer,
+            version: request.version(),
+            method: request.method().clone(),
+            uri: request.uri().clone(),
+            target: Target::unnamed(),
+            trace: trace_id(headers).filter(|_| logs).map(str::to_owned),
+            user_agent: headers.get(USER_AGENT).filter(|_| logs).cloned(),
+            referer: headers.get(REFERER).filter(|_| logs).cloned(),
+            route: None,
+            place: None,
+            backend: None,
+            stick: None,
+            attempts: 0,
+            reused: false,
+            waited: Duration::ZERO,
+            ttfb: None,
+            upload: None,
+            status: None,
+            end: None,
+            sent: 0,
+            received: 0,
+            lease: None,
+            link: None,
+            proxy: proxy.clone(),
+            visitor: visitor.clone(),
+            view,
+        })
+    }
+
+    /// The id to ask about it by: ours, or the one that came with it.
+    pub fn id_value(&self) -> HeaderValue {
+        let ours = || HeaderValue::from_str(self.id.as_str()).expect("ids are letters and digits");
+        self.given_id.clone().unwrap_or_else(ours)
+    }
+
+    pub fn route(&self) -> Option<&Route> {
+        self.route.map(|route| &self.view.snapshot.routes[route])
+    }
+
+    fn pool(&self) -> Option<&Pool> {
+        let target = &self.route()?.targets[self.place?];
+        Some(&self.view.pools[target.pool].pool)
+    }
+
+    /// The pool it went to, or nothing.
+    pub fn pool_name(&self) -> &str {
+        self.pool().map_or("", |pool| &pool.name)
+    }
+
+    /// How long the backend may be silent in the middle of its answer.
+    pub fn idle_timeout(&self) -> Duration {
+        self.pool().map_or(Duration::MAX, |pool| pool.plan.timeouts.idle)
+    }
+
+    /// What was decided of the answer: its status, and how the exchange would end now.
+    pub fn answered(&mut self, status: StatusCode, end: End) {
+        self.status = Some(status);
+        self.end = Some(end);
+    }
+
+    /// The series that counts it: the pool's within the route, or the route's own.
+    fn series(&self) -> &RouteSeries {
+        match (self.route(), self.place) {
+            (Some(route), Some(place)) => &route.targets[place].series,
+            (Some(route), None) => &route.series,
+            (None, _) => &self.proxy.unrouted,
+        }
+    }
+
+    /// Writes it down as it stands. A tunnel is written down twice: opened, and closed.
+    pub fn record(&self) {
+        // A client that left before its answer got no status.
+        let status = self.status.map_or(0, |status| status.as_u16());
+        let end = self.end.unwrap_or(End::ClientAbort);
+        let duration = self.start.elapsed();
+        let received = self.received + self.upload.as_ref().map_or(0, |upload| upload.bytes());
+        let thread = self.proxy.thread;
+        let own = self.ttfb.map(|ttfb| ttfb.saturating_sub(self.waited));
+        if end != End::Upgraded {
+            self.series().record(
+                thread,
+                Finished {
+                    method: &self.method,
+                    status,
+                    duration,
+                    request_bytes: received,
+                    response_bytes: self.sent,
+                },
+            );
+        }
+        if let Some(own) = own {
+            self.visitor.series.overhead(thread, own);
+        }
+        if let Some(pool) = self.pool() {
+            pool.series.ended(thread, end);
+            if let Some(stick) = self.stick {
+                pool.series.stuck(thread, stick);
+            }
+        }
+        if !self.proxy.log.enabled() {
+            return;
+        }
+        let first = !self.proxy.log.pending();
+        self.proxy.log.push(&Record {
+            at: SystemTime::now() - duration,
+            id: self.id.as_str(),
+            trace: self.trace.as_deref(),
+            client: self.client,
+            listener: &self.visitor.listener,
+            proto: if self.version == Version::HTTP_10 { "http/1.0" } else { "http/1.1" },
+            tls: None,
+            method: self.method.as_str(),
+            host: self.target.host(),
+            path: self.uri.path(),
+            query: self.uri.query(),
+            status,
+            route: self.route().map_or("", |route| &route.plan.name),
+            pool: self.pool_name(),
+            backend: self.backend.as_ref().map_or("", |post| &post.vitals.name),
+            stick: self.stick,
+            attempts: self.attempts,
+            reused: self.reused,
+            duration,
+            ttfb: self.ttfb,
+            proxy: own,
+            req_bytes: received,
+            resp_bytes: self.sent,
+            end,
+            user_agent: self.user_agent.as_ref().map(HeaderValue::as_bytes),
+            referer: self.referer.as_ref().map(HeaderValue::as_bytes),
+        });
+        if first {
+            self.proxy.log_began.notify_one();
+        }
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        self.record();
+        let unread = self.upload.as_ref().is_some_and(|upload| upload.state() != UploadState::Done);
+        self.visitor.conn.closed(Instant::now(), unread);
+    }
+}
+
+/// The exchange as the guard of its response body.
+impl Guard for Box<Exchange> {
+    fn moved(&mut self, bytes: usize) {
+        self.sent += bytes as u64;
+    }
+
+    fn ended(&mut self, ending: Ending) {
+        let (lease, link) = (self.lease.take(), self.link.take());
+        match ending {
+            Ending::Complete => {
+                // An upload that still runs keeps its connection from the next request.
+                let done = self.upload.as_ref().is_none_or(|upload| upload.state() == UploadState::Done);
+                if let (Some(lease), Some(link), true) = (&lease, link, done) {
+                    lease.post.give_back(link, Instant::now());
+                }
+                self.end = Some(End::Ok);
+            }
+            Ending::Broken => self.end = Some(End::ResetDuringResponse),
+            Ending::Stalled => self.end = Some(End::IdleTimeout),
+            Ending::Cut => self.end = Some(End::Drained),
+        }
+    }
+}

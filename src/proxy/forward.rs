@@ -1,0 +1,226 @@
+//! The attempts: pick, send, decide, until there is an answer or none is to be had.
+
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use super::affinity::{Shown, stamp, unix_now};
+use super::error::ProxyError;
+use super::exchange::Exchange;
+use super::message::Message;
+use super::retry::{self, Verdict, What};
+use super::{Answer, Evidence, Proxy};
+use crate::http::body::UploadState;
+use crate::http::timer::Wake;
+use crate::live::{Route, View};
+use crate::pool::backend::Lease;
+use crate::pool::{self, NoBackend, Tried, Visit};
+use crate::telemetry::{ConnectResult, RetryReason};
+use crate::upstream::{ConnectError, Limits, SendError, SendErrorKind, Sent, Take};
+
+/// Sends the request to a backend of the route's pool. `None`: it waited for one, and has to
+/// be routed anew.
+pub async fn run(
+    proxy: &Rc<Proxy>,
+    exchange: &mut Exchange,
+    view: &Rc<View>,
+    route: &Route,
+    message: &mut Message,
+) -> Result<Option<Answer>, ProxyError> {
+    let (place, shown) = choose_target(exchange, view, route, message);
+    exchange.place = Some(place);
+    let pool = &view.pools[route.targets[place].pool];
+    let key = pool.pool.keys.of(&message.parts, exchange.client);
+    let mut attempt = Attempt { proxy, route, pool, fresh: false };
+    loop {
+        if message.ticket.is_none() && pool.pool.shared.hold.waiting() > 0 {
+            attempt.wait(exchange, view, message).await?;
+            return Ok(None);
+        }
+        let visit = Visit { claim: shown.claim(), key, tried: &message.tried, now: Instant::now() };
+        let (lease, stick) = match pool.pick(&visit, &exchange.visitor.conn.exchange_timer) {
+            Ok(picked) => picked,
+            Err(NoBackend::BoundToDown) => return Err(attempt.no_backend()),
+            Err(NoBackend::NobodyUp) => {
+                message.tried = Tried::default();
+                attempt.wait(exchange, view, message).await?;
+                return Ok(None);
+            }
+        };
+        // Whoever was waited for has come: the next in line may try.
+        message.ticket = None;
+        exchange.stick = Some(stick);
+        exchange.backend = Some(lease.post.clone());
+
+        let failed = match attempt.send(exchange, message, &lease).await {
+            Ok(sent) => {
+                let now = pool.pool.plan.sticky.then(unix_now);
+                let cookie = now.and_then(|now| stamp(&pool.pool, &lease.post, &shown, stick, now));
+                return Ok(Some(message.answered(exchange, lease, sent, cookie)));
+            }
+            Err(failed) => failed,
+        };
+        let failure = message.failure(exchange, &failed, stick);
+        let verdict = retry::decide(&failure, &route.plan.retry);
+        if verdict == Verdict::GiveUp || !message.restore(failed.unsent, exchange) {
+            return Err(attempt.give_up(failed.kind, exchange));
+        }
+        attempt.fresh = verdict == Verdict::SameFresh;
+        if verdict == Verdict::Elsewhere {
+            message.tried.add(lease.place);
+        }
+        pool.pool.series.retried(proxy.thread, reason(failure.what, verdict));
+    }
+}
+
+fn reason(what: What, verdict: Verdict) -> RetryReason {
+    match (verdict, what) {
+        (Verdict::SameFresh, _) => RetryReason::StaleConnection,
+        (_, What::Connect) => RetryReason::Connect,
+        (_, What::Timeout) => RetryReason::ResponseTimeout,
+        (_, What::Reset | What::Final) => RetryReason::ResetBeforeResponse,
+    }
+}
+
+/// The pool that the request belongs to, and what it shows there. In a split a valid token
+/// decides; without one the client's address does.
+fn choose_target(exchange: &Exchange, view: &View, route: &Route, message: &Message) -> (usize, Shown) {
+    let show = |place: usize| {
+        let pool = &view.pools[route.targets[place].pool].pool;
+        if !pool.plan.sticky {
+            return Shown::Nothing;
+        }
+        exchange.visitor.memory.read(pool, &message.parts.headers, unix_now())
+    };
+    let Some(split) = &route.split else { return (0, show(0)) };
+    let bound = (0..route.targets.len()).map(|place| (place, show(place)));
+    if let Some(bound) = bound.into_iter().find(|(_, shown)| matches!(shown, Shown::Token(_))) {
+        return bound;
+    }
+    let place = *split.share(exchange.view.snapshot.split_key(exchange.client));
+    (place, show(place))
+}
+
+fn connect_result(error: &ConnectError) -> ConnectResult {
+    match error {
+        ConnectError::Refused => ConnectResult::Refused,
+        ConnectError::Timeout => ConnectResult::Timeout,
+        ConnectError::Unreachable | ConnectError::Local(_) => ConnectResult::Error,
+    }
+}
+
+/// One request's dealings with one pool.
+struct Attempt<'a> {
+    proxy: &'a Rc<Proxy>,
+    route: &'a Route,
+    pool: &'a pool::View,
+    /// The next send takes a fresh connection.
+    fresh: bool,
+}
+
+impl Attempt<'_> {
+    /// One send to one backend.
+    async fn send(
+        &mut self,
+        exchange: &mut Exchange,
+        message: &mut Message,
+        lease: &Lease,
+    ) -> Result<Sent, SendError> {
+        let post = &lease.post;
+        let request = message.outgoing(exchange, self.route, self.pool, lease);
+        let take = match (self.fresh, exchange.method.is_idempotent()) {
+            (true, _) => Take::Fresh,
+            (false, true) => Take::Idle,
+            (false, false) => Take::Lively,
+        };
+        let now = Instant::now();
+        let left = self.left(exchange, now);
+        let plan = &self.pool.pool.plan.timeouts;
+        let limits = Limits {
+            timer: &exchange.visitor.conn.exchange_timer,
+            connect: plan.connect.min(left),
+            response: plan.response.min(left),
+        };
+        let upload = exchange.upload.clone();
+        let result = post.client.send(|| post.vitals.addresses(), request, upload, take, limits).await;
+        let (waited, thread) = (now.elapsed(), self.proxy.thread);
+        exchange.waited += waited;
+        let series = &post.vitals.series;
+        match &result {
+            Ok(sent) => {
+                exchange.attempts += u32::from(!self.fresh);
+                exchange.reused = sent.reused;
+                series.answered(thread, sent.response.status().as_u16(), waited);
+                lease.answered(waited, now);
+                if sent.reused {
+                    series.reused(thread);
+                } else {
+                    series.connected(thread, ConnectResult::Ok);
+                }
+            }
+            Err(SendError { kind: SendErrorKind::Connect(error), .. }) => {
+                series.connected(thread, connect_result(error));
+                if error.is_evidence() {
+                    self.proxy.report(Evidence { vitals: post.vitals.clone(), why: error.to_string() });
+                }
+            }
+            Err(error) => {
+                exchange.attempts += u32::from(!self.fresh);
+                exchange.reused = error.reused;
+                series.unanswered(thread);
+            }
+        }
+        result
+    }
+
+    /// Waits, its place in line kept, until it is worth trying again.
+    async fn wait(
+        &self,
+        exchange: &mut Exchange,
+        view: &Rc<View>,
+        message: &mut Message,
+    ) -> Result<(), ProxyError> {
+        let (pool, plan) = (&self.pool.pool, &self.pool.pool.plan.hold);
+        let ticket = match message.ticket.take() {
+            Some(ticket) => ticket,
+            None => pool.shared.hold.join(plan.max).ok_or_else(|| self.no_backend())?,
+        };
+        let now = Instant::now();
+        let since = *message.held_since.get_or_insert(now);
+        let ticket = message.ticket.insert(ticket);
+        // Looked at only once the place in line is taken: a change before it is seen here, one
+        // after it calls the ticket.
+        if self.pool.is_stale() || !Rc::ptr_eq(view, &self.proxy.view()) {
+            return Ok(());
+        }
+        pool.shared.hurry.notify_waiters();
+        let timer = &exchange.visitor.conn.exchange_timer;
+        let left = plan.timeout.saturating_sub(now.saturating_duration_since(since));
+        timer.set(now, left.min(self.left(exchange, now)));
+        let called = timer.limit(ticket.called()).await;
+        exchange.waited += now.elapsed();
+        match called {
+            Ok(()) => Ok(()),
+            Err(Wake::Due) => Err(ProxyError::HoldTimeout { pool: pool.name.to_string() }),
+            Err(Wake::Cut) => Err(ProxyError::Cut),
+        }
+    }
+
+    /// What is left of the route's `timeout`, from the last byte of the request that moved.
+    fn left(&self, exchange: &Exchange, now: Instant) -> Duration {
+        let Some(timeout) = self.route.plan.timeout else { return Duration::MAX };
+        let moved = exchange.upload.as_ref().and_then(|upload| upload.moved());
+        (moved.unwrap_or(exchange.start) + timeout).saturating_duration_since(now)
+    }
+
+    fn no_backend(&self) -> ProxyError {
+        ProxyError::NoBackend { pool: self.pool.pool.name.to_string() }
+    }
+
+    fn give_up(&self, kind: SendErrorKind, exchange: &Exchange) -> ProxyError {
+        match exchange.upload.as_ref().map(|upload| upload.state()) {
+            Some(UploadState::TooLarge) => ProxyError::TooLarge,
+            Some(UploadState::Failed) => ProxyError::BrokenUpload,
+            _ => ProxyError::Send { pool: self.pool.pool.name.to_string(), kind },
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! A request while it looks for its backend: what came in, and what goes out.
+
+use std::time::Instant;
+
+use http::header::{HOST, HeaderValue};
+use http::request::Parts;
+use http::{Request, Version};
+use http_body::Body as _;
+use hyper::upgrade::OnUpgrade;
+
+use super::Answer;
+use super::error::ProxyError;
+use super::exchange::Exchange;
+use super::retry::{Failure, What};
+use crate::http::body::{Upload, UploadState};
+use crate::http::headers::{self, X_REQUEST_ID};
+use crate::http::upgrade::{self, Upgrade};
+use crate::live::Route;
+use crate::plan::HostHeader;
+use crate::pool::backend::Lease;
+use crate::pool::hold::Ticket;
+use crate::pool::{self, Tried};
+use crate::route::rewrite;
+use crate::telemetry::Stick;
+use crate::upstream::{SendError, Sent};
+
+pub struct Message {
+    pub parts: Parts,
+    pub tried: Tried,
+    /// A place in the line of those who wait for a backend, and when the wait began.
+    pub ticket: Option<Ticket>,
+    pub held_since: Option<Instant>,
+    upload: Upload,
+    upgrade: Option<Upgrade>,
+    client: Option<OnUpgrade>,
+    /// The head is as it goes out, but for its Host.
+    ready: bool,
+}
+
+impl Message {
+    pub fn new(mut parts: Parts, upload: Upload) -> Result<Self, ProxyError> {
+        let upgrade = upgrade::requested(&parts).map_err(ProxyError::BadRequest)?;
+        let client = upgrade.as_ref().and_then(|_| parts.extensions.remove::<OnUpgrade>());
+        Ok(Self {
+            parts,
+            tried: Tried::default(),
+            ticket: None,
+            held_since: None,
+            upload,
+            upgrade,
+            client,
+            ready: false,
+        })
+    }
+
+    /// The request as it goes to a backend. Where it may have to go out twice the head stays
+    /// here and a copy goes; else it goes itself.
+    pub fn outgoing(
+        &mut self,
+        exchange: &Exchange,
+        route: &Route,
+        pool: &pool::View,
+        lease: &Lease,
+    ) -> Request<Upload> {
+        if !self.ready {
+            self.make_ready(exchange, route, pool);
+        }
+        match &pool.pool.plan.host {
+            HostHeader::Literal(host) => drop(self.parts.headers.insert(HOST, host.clone())),
+            HostHeader::Preserve if self.parts.headers.contains_key(HOST) => {}
+            // Also for an HTTP/1.0 client that named nobody: HTTP/1.1 must have one.
+            HostHeader::Preserve | HostHeader::Backend => {
+                drop(self.parts.headers.insert(HOST, pool.pool.backends[lease.place].host.clone()));
+            }
+        }
+        let upload = std::mem::replace(&mut self.upload, Upload::Empty);
+        if exchange.method.is_idempotent() && matches!(upload, Upload::Empty) {
+            return Request::from_parts(self.parts.clone(), upload);
+        }
+        let (empty, ()) = Request::new(()).into_parts();
+        Request::from_parts(std::mem::replace(&mut self.parts, empty), upload)
+    }
+
+    /// Whether the request can go out again: what was never sent is taken back.
+    pub fn restore(&mut self, unsent: Option<Request<Upload>>, exchange: &Exchange) -> bool {
+        match unsent {
+            Some(request) => {
+                (self.parts, self.upload) = request.into_parts();
+                true
+            }
+            None => exchange.upload.is_none() && exchange.method.is_idempotent(),
+        }
+    }
+
+    /// What is known of a failed attempt.
+    pub fn failure(&self, exchange: &Exchange, failed: &SendError, stick: Stick) -> Failure {
+        Failure {
+            what: What::from(&failed.kind),
+            unsent: failed.unsent.is_some(),
+            reused: failed.reused,
+            idempotent: exchange.method.is_idempotent(),
+            body_whole: exchange.upload.as_ref().is_none_or(|upload| upload.state() == UploadState::Whole),
+            bound: stick == Stick::Valid,
+            attempts: exchange.attempts,
+        }
+    }
+
+    /// Hop-by-hop fields go, forwarding fields come (after them, so that a client cannot name
+    /// ours in `Connection`), and the route's edits have the last word.
+    fn make_ready(&mut self, exchange: &Exchange, route: &Route, pool: &pool::View) {
+        let version = self.parts.version;
+        let parts = &mut self.parts;
+        headers::strip_request(&mut parts.headers);
+        let trust = &exchange.view.snapshot.trust;
+        trust.forward(&exchange.peer, "http", exchange.target.authority(), &mut parts.headers);
+        if let Some(id) = &exchange.given_id {
+            parts.headers.insert(&X_REQUEST_ID, id.clone());
+        } else {
+            parts.headers.insert(&X_REQUEST_ID, exchange.id_value());
+        }
+        // A pool's cookie is ours under every policy, and no backend's business.
+        for pool in &exchange.view.pools {
+            pool.pool.affinity.strip(&mut parts.headers);
+        }
+        rewrite::edit_request(&route.plan.request_headers, &mut parts.headers);
+        if pool.pool.plan.via {
+            headers::via(&mut parts.headers, version);
+        }
+        match &self.upgrade {
+            Some(upgrade) => upgrade.restore(&mut parts.headers),
+            None => headers::frame(parts, self.upload.is_end_stream(), self.upload.size_hint().exact()),
+        }
+        parts.version = Version::HTTP_11;
+        self.ready = true;
+    }
+
+    /// Takes a backend's answer into the exchange.
+    pub fn answered(
+        &mut self,
+        exchange: &mut Exchange,
+        lease: Lease,
+        sent: Sent,
+        cookie: Option<HeaderValue>,
+    ) -> Answer {
+        exchange.ttfb = Some(exchange.start.elapsed());
+        exchange.lease = Some(lease);
+        exchange.link = Some(sent.link);
+        Answer::Relayed {
+            response: sent.response,
+            cookie,
+            upgrade: self.upgrade.take().zip(self.client.take()),
+        }
+    }
+}

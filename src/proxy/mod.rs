@@ -1,0 +1,352 @@
+//! The request: from the moment hyper hands it over to the moment its answer is on the way.
+//!
+//! Start at [`Proxy::handle`], then `Proxy::answer`: the table of contents of a request. Each
+//! line is a call into a room. One [`Proxy`] per thread; nothing of it is shared.
+
+mod affinity;
+mod error;
+mod exchange;
+mod forward;
+mod message;
+mod retry;
+mod tunnel;
+
+use std::any::Any;
+use std::cell::RefCell;
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderValue, LOCATION, SET_COOKIE};
+use http::{Request, Response, StatusCode, Version};
+use http_body::Body as _;
+use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
+use tokio::sync::{Notify, mpsc};
+use tracing::debug;
+
+use self::affinity::Memory;
+pub use self::affinity::unix_now;
+use self::error::ProxyError;
+use self::exchange::Exchange;
+use self::message::Message;
+use crate::http::body::{self, Progress, Upload};
+use crate::http::forwarded::Peer;
+use crate::http::headers::{self, X_REQUEST_ID};
+use crate::http::serve::Conn;
+use crate::http::timer::Wheel;
+use crate::http::tunnel::Scratch;
+use crate::http::upgrade::Upgrade;
+use crate::http::{answer, check};
+use crate::live::{Live, Look, Site, Snapshot, View};
+use crate::plan::{Action, ListenerLimits};
+use crate::pool::affinity::mark_private;
+use crate::pool::backend::{Post, Vitals};
+use crate::route::rewrite;
+use crate::telemetry::access_log::Sink;
+use crate::telemetry::id::RequestIds;
+use crate::telemetry::{End, ListenerSeries, RouteSeries, Telemetry};
+
+/// What a client is answered with.
+pub type Body = body::Body<Box<Exchange>>;
+
+/// One thread's proxy.
+pub struct Proxy {
+    pub thread: usize,
+    pub wheel: Wheel,
+    pub telemetry: Arc<Telemetry>,
+    pub log: Sink,
+    /// The access log holds a line, and held none before.
+    pub log_began: Notify,
+    site: Site,
+    evidence: mpsc::Sender<Evidence>,
+    scratch: Scratch,
+    ids: RequestIds,
+    unrouted: Arc<RouteSeries>,
+    look: RefCell<Look>,
+    view: RefCell<Rc<View>>,
+    /// Posts of backends that left the file, while somebody still uses them.
+    retired: RefCell<Vec<Weak<Post>>>,
+}
+
+/// A backend took no connection, for this reason: what traffic tells the control thread.
+pub struct Evidence {
+    pub vitals: Arc<Vitals>,
+    pub why: String,
+}
+
+/// A client connection, as its requests know it.
+pub struct Visitor {
+    pub conn: Rc<Conn>,
+    pub listener: Arc<str>,
+    pub limits: ListenerLimits,
+    pub series: Arc<ListenerSeries>,
+    /// What lives as long as the connection, or the tunnel that it becomes.
+    pub place: Box<dyn Any>,
+    memory: Memory,
+    /// The other end, as the current generation sees it.
+    peer: RefCell<Option<(u64, Rc<Peer>)>>,
+}
+
+impl Visitor {
+    pub fn new(
+        conn: Rc<Conn>,
+        listener: Arc<str>,
+        limits: ListenerLimits,
+        series: Arc<ListenerSeries>,
+        place: Box<dyn Any>,
+    ) -> Rc<Self> {
+        Rc::new(Self {
+            conn,
+            listener,
+            limits,
+            series,
+            place,
+            memory: Memory::default(),
+            peer: RefCell::default(),
+        })
+    }
+
+    fn peer(&self, snapshot: &Snapshot) -> Rc<Peer> {
+        let mut known = self.peer.borrow_mut();
+        match &*known {
+            Some((generation, peer)) if *generation == snapshot.generation => peer.clone(),
+            _ => {
+                let peer = Rc::new(snapshot.trust.peer(self.conn.peer.ip()));
+                *known = Some((snapshot.generation, peer.clone()));
+                peer
+            }
+        }
+    }
+}
+
+/// How a request is answered.
+pub enum Answer {
+    /// By a route that answers itself.
+    Own(Response<Bytes>),
+    Relayed {
+        response: Response<Incoming>,
+        /// The sticky cookie to set.
+        cookie: Option<HeaderValue>,
+        /// What was asked for, and the client's side of it.
+        upgrade: Option<(Upgrade, OnUpgrade)>,
+    },
+}
+
+impl Proxy {
+    pub fn new(
+        site: Site,
+        live: Live,
+        wheel: Wheel,
+        telemetry: Arc<Telemetry>,
+        log: Sink,
+        evidence: mpsc::Sender<Evidence>,
+    ) -> Rc<Self> {
+        let mut look = Look::new(live);
+        let (view, _) = View::new(look.load().clone(), &site, None);
+        Rc::new(Self {
+            thread: site.thread,
+            wheel,
+            unrouted: telemetry.route("none", ""),
+            telemetry,
+            log,
+            log_began: Notify::new(),
+            evidence,
+            scratch: Scratch::default(),
+            ids: RequestIds::new(site.thread),
+            site,
+            look: RefCell::new(look),
+            view: RefCell::new(view),
+            retired: RefCell::default(),
+        })
+    }
+
+    /// This thread's view of the current snapshot.
+    pub fn view(&self) -> Rc<View> {
+        let mut look = self.look.borrow_mut();
+        let snapshot = look.load();
+        if !Arc::ptr_eq(snapshot, &self.view.borrow().snapshot) {
+            let previous = self.view.borrow().clone();
+            let (view, gone) = View::new(snapshot.clone(), &self.site, Some(&previous));
+            for post in gone {
+                post.retire();
+                self.retired.borrow_mut().push(Rc::downgrade(&post));
+            }
+            self.view.replace(view);
+        }
+        self.view.borrow().clone()
+    }
+
+    /// Every post of this thread, those of backends that left the file included.
+    pub fn posts(&self) -> Vec<Rc<Post>> {
+        let mut retired = self.retired.borrow_mut();
+        retired.retain(|post| post.strong_count() > 0);
+        self.view.borrow().posts().cloned().chain(retired.iter().filter_map(Weak::upgrade)).collect()
+    }
+
+    /// Tells the control thread, unless it has more to read than it can: the next request will.
+    pub fn report(&self, evidence: Evidence) {
+        let _ = self.evidence.try_send(evidence);
+    }
+
+    /// Answers one request. Never fails: what goes wrong becomes a response.
+    pub async fn handle(self: Rc<Self>, visitor: Rc<Visitor>, request: Request<Incoming>) -> Response<Body> {
+        visitor.conn.opened();
+        let mut exchange = Exchange::open(&self, &visitor, &request);
+        let answer = match catch(self.answer(&mut exchange, request)).await {
+            Some(answer) => answer,
+            None => {
+                self.telemetry.process().panicked();
+                Err(ProxyError::Panic)
+            }
+        };
+        let mut response = match answer {
+            Ok(answer) => relay(exchange, answer),
+            Err(error) => refuse(exchange, &error),
+        };
+        if visitor.conn.is_leaving() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
+    }
+
+    /// The straight line: find a route, then answer by it.
+    async fn answer(
+        self: &Rc<Self>,
+        exchange: &mut Exchange,
+        request: Request<Incoming>,
+    ) -> Result<Answer, ProxyError> {
+        let (mut parts, incoming) = request.into_parts();
+        let limits = &exchange.visitor.limits;
+        exchange.target = check::check(&mut parts, limits.max_headers).map_err(ProxyError::BadRequest)?;
+        exchange.uri = parts.uri.clone();
+        let upload = accept(exchange, incoming)?;
+        let mut message = Message::new(parts, upload)?;
+        loop {
+            let view = exchange.view.clone();
+            let (host, path) = (exchange.target.host(), exchange.uri.path());
+            let Some(place) = view.snapshot.router.find(host, path, &exchange.method) else {
+                return Err(ProxyError::NoRoute { host: host.to_owned(), path: path.to_owned() });
+            };
+            let route = &view.snapshot.routes[*place];
+            exchange.route = Some(*place);
+            match &route.plan.action {
+                Action::Respond { status, headers, .. } => {
+                    return Ok(Answer::Own(rewrite::respond(*status, headers, &route.body)));
+                }
+                Action::Redirect { to, status } => {
+                    let to = rewrite::location(
+                        to,
+                        exchange.target.host(),
+                        exchange.uri.path(),
+                        exchange.uri.query(),
+                    );
+                    return Ok(Answer::Own(rewrite::respond(*status, &[(LOCATION, to)], &Bytes::new())));
+                }
+                Action::Forward(_) | Action::Split(_) => {
+                    match forward::run(self, exchange, &view, route, &mut message).await? {
+                        Some(answer) => return Ok(answer),
+                        // It was held, and the world may have changed meanwhile.
+                        None => exchange.view = self.view(),
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Takes the request's body, unless it is known to be too large.
+fn accept(exchange: &mut Exchange, incoming: Incoming) -> Result<Upload, ProxyError> {
+    if incoming.is_end_stream() {
+        return Ok(Upload::Empty);
+    }
+    let limit = exchange.visitor.limits.max_body;
+    let progress = Progress::new(limit);
+    exchange.upload = Some(progress.clone());
+    if limit != 0 && incoming.size_hint().lower() > limit {
+        return Err(ProxyError::TooLarge);
+    }
+    Ok(Upload::Stream { incoming, progress })
+}
+
+/// Passes an answer on, unless it must not be. From here its body carries the exchange, and
+/// with it the lease and the connection.
+fn relay(mut exchange: Box<Exchange>, answer: Answer) -> Response<Body> {
+    let view = exchange.view.clone();
+    let route = exchange.route.map(|route| &view.snapshot.routes[route].plan);
+    let (response, cookie, upgrade) = match answer {
+        Answer::Own(response) => {
+            exchange.answered(response.status(), End::Ok);
+            exchange.sent = response.body().len() as u64;
+            let mut response = response.map(Body::text);
+            if let Some(route) = route {
+                rewrite::edit_response(&route.response_headers, response.headers_mut());
+            }
+            return response;
+        }
+        Answer::Relayed { response, cookie, upgrade } => (response, cookie, upgrade),
+    };
+    let (mut parts, incoming) = response.into_parts();
+    if let Err(why) = answer::check(&mut parts, upgrade.as_ref().map(|(upgrade, _)| upgrade)) {
+        let pool = exchange.pool_name().to_owned();
+        return refuse(exchange, &ProxyError::BadResponse { pool, why });
+    }
+    exchange.answered(parts.status, End::ClientAbort);
+    headers::strip_response(&mut parts.headers);
+    if let Some(route) = route {
+        rewrite::edit_response(&route.response_headers, &mut parts.headers);
+    }
+    if let Some(cookie) = cookie {
+        parts.headers.append(SET_COOKIE, cookie);
+        mark_private(&mut parts.headers);
+    }
+    parts.version = Version::HTTP_11;
+    if let (StatusCode::SWITCHING_PROTOCOLS, Some((upgrade, client))) = (parts.status, upgrade) {
+        upgrade.restore(&mut parts.headers);
+        let idle = route.map_or(Duration::MAX, |route| route.tunnel_idle_timeout);
+        if let Some(backend) = parts.extensions.remove::<OnUpgrade>() {
+            tunnel::open(exchange, client, backend, idle);
+        }
+        return Response::from_parts(parts, Body::Empty);
+    }
+    let (idle, timer) = (exchange.idle_timeout(), exchange.visitor.conn.exchange_timer.clone());
+    Response::from_parts(parts, Body::relay(incoming, exchange, timer, idle))
+}
+
+/// Answers for an error: a status, a word and a sentence, and the id to ask about it by.
+fn refuse(mut exchange: Box<Exchange>, error: &ProxyError) -> Response<Body> {
+    let (word, sentence) = error.public();
+    let (status, id) = (error.status(), exchange.id_value());
+    let id = id.to_str().unwrap_or_default();
+    let text = format!("{} {word}: {sentence}. request {id}\n", status.as_u16());
+    exchange.answered(status, error.end());
+    exchange.sent = text.len() as u64;
+    debug!(request = id, pool = exchange.pool_name(), ?error, "refused");
+    let mut response = Response::new(Body::text(text));
+    *response.status_mut() = status;
+    let fields = response.headers_mut();
+    fields.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    fields.insert(&X_REQUEST_ID, exchange.id_value());
+    if status == StatusCode::METHOD_NOT_ALLOWED {
+        fields.insert(ALLOW, HeaderValue::from_static(check::ALLOW));
+    }
+    if error.closes() {
+        fields.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+/// The output of `future`, or `None` if it panicked: one request's loss, not the process's.
+async fn catch<F: Future>(future: F) -> Option<F::Output> {
+    let mut future = pin!(future);
+    std::future::poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
+        Ok(poll) => poll.map(Some),
+        Err(_) => Poll::Ready(None),
+    })
+    .await
+}

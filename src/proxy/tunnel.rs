@@ -1,0 +1,48 @@
+//! From a 101 to a tunnel: both connections are handed over, and the exchange lives on in it.
+
+use std::time::{Duration, Instant};
+
+use hyper::upgrade::{OnUpgrade, Upgraded};
+
+use super::exchange::Exchange;
+use crate::http::timer::Timer;
+use crate::http::tunnel::{self, Side, TunnelEnd};
+use crate::listen::io::Io;
+use crate::telemetry::End;
+
+/// Both connections are free as soon as the 101 has been written; a client that does not take
+/// even that is not waited for longer.
+const HANDOVER: Duration = Duration::from_secs(10);
+
+/// Opens the tunnel as soon as both sides let go of their connections. The task ends with the
+/// tunnel; the lease in its exchange is what a drain or a shutdown cuts it by.
+pub fn open(mut exchange: Box<Exchange>, client: OnUpgrade, backend: OnUpgrade, idle: Duration) {
+    exchange.end = Some(End::Upgraded);
+    exchange.record();
+    exchange.link = None;
+    let timer = Timer::new(&exchange.proxy.wheel);
+    exchange.lease = exchange.lease.take().map(|lease| lease.into_tunnel(&timer));
+    tokio::task::spawn_local(async move {
+        timer.set(Instant::now(), HANDOVER);
+        let sides =
+            timer.limit(async { Some((side(client.await.ok()?)?, side(backend.await.ok()?)?)) }).await;
+        let Ok(Some((client, backend))) = sides else {
+            exchange.end = Some(End::ClientAbort);
+            return;
+        };
+        let carried = tunnel::run(client, backend, idle, &timer, &exchange.proxy.scratch).await;
+        exchange.sent = carried.to_client;
+        exchange.received = carried.to_backend;
+        exchange.end = Some(match carried.end {
+            TunnelEnd::Closed | TunnelEnd::Broken => End::TunnelClosed,
+            TunnelEnd::Idle => End::IdleTimeout,
+            TunnelEnd::Cut => End::Drained,
+        });
+    });
+}
+
+fn side(upgraded: Upgraded) -> Option<Side> {
+    let parts = upgraded.downcast::<Io>().ok()?;
+    let (stream, descriptor) = parts.io.into_stream();
+    Some(Side { stream, descriptor, early: parts.read_buf })
+}

@@ -1,0 +1,242 @@
+//! Sockets out: one thread's connections to one backend.
+//!
+//! Start at [`Client::send`], the one seam through which a request leaves. Idle connections
+//! wait in a stack (last in, first out, so that the surplus ages and is closed). A connection
+//! that has been idle is used only after one more turn of the event loop, which shows an end
+//! of file that is already there. Who is asked and whether to ask again is not decided here.
+
+mod connect;
+
+use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use hyper::body::Incoming;
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper::{Request, Response};
+
+pub use connect::{ConnectError, connect};
+
+use crate::http::body::{Progress, Upload, UploadState};
+use crate::http::timer::{Timer, Wake};
+use crate::listen::Descriptors;
+use crate::listen::io::Io;
+
+/// hyper's read and write buffers grow up to this.
+const MAX_BUFFER: usize = 64 * 1024;
+
+/// A request that is not idempotent trusts a connection this long after its last use.
+const SURELY_ALIVE: Duration = Duration::from_secs(1);
+
+/// How connections to a backend are kept: the plan's, with `max_idle` divided among threads.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Keep {
+    pub max_idle: usize,
+    pub idle: Duration,
+    /// Zero: no limit.
+    pub max_age: Duration,
+}
+
+/// One thread's connections to one backend.
+pub struct Client {
+    keep: Cell<Keep>,
+    idle: RefCell<Vec<Idle>>,
+    retired: Cell<bool>,
+    descriptors: Arc<Descriptors>,
+}
+
+struct Idle {
+    link: Link,
+    since: Instant,
+}
+
+/// A connection while a request is on it. Dropped before the answer's end: it is closed.
+pub struct Link {
+    sender: SendRequest<Upload>,
+    born: Instant,
+}
+
+/// A backend's answer, and the connection to give back when its body has ended.
+pub struct Sent {
+    pub response: Response<Incoming>,
+    pub link: Link,
+    pub reused: bool,
+}
+
+/// What became of a request that got no answer.
+pub struct SendError {
+    pub kind: SendErrorKind,
+    /// The request, if nothing of it was written: it can go anywhere.
+    pub unsent: Option<Request<Upload>>,
+    pub reused: bool,
+}
+
+#[derive(Debug)]
+pub enum SendErrorKind {
+    Connect(ConnectError),
+    /// The connection ended before a response head.
+    Reset(hyper::Error),
+    /// What came is no HTTP/1 response.
+    BadResponse(hyper::Error),
+    /// No response head in time.
+    Timeout,
+    /// The client's body broke off, or is too large (the upload's state says which).
+    Upload,
+    Cut,
+}
+
+/// The limits of one attempt.
+pub struct Limits<'a> {
+    pub timer: &'a Timer,
+    pub connect: Duration,
+    /// From the last byte of the request that moved.
+    pub response: Duration,
+}
+
+/// Which connection a request may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Take {
+    /// Any that is idle.
+    Idle,
+    /// One that was used within the last second, or a fresh one: the request is not idempotent.
+    Lively,
+    Fresh,
+}
+
+impl Client {
+    pub fn new(keep: Keep, descriptors: Arc<Descriptors>) -> Self {
+        Self { keep: Cell::new(keep), idle: RefCell::default(), retired: Cell::new(false), descriptors }
+    }
+
+    pub fn set_keep(&self, keep: Keep) {
+        self.keep.set(keep);
+    }
+
+    pub fn idle_connections(&self) -> usize {
+        self.idle.borrow().len()
+    }
+
+    /// Sends one request and waits for the head of its answer.
+    pub async fn send(
+        &self,
+        addresses: impl FnOnce() -> Arc<[SocketAddr]>,
+        request: Request<Upload>,
+        progress: Option<Rc<Progress>>,
+        take: Take,
+        limits: Limits<'_>,
+    ) -> Result<Sent, SendError> {
+        let (mut link, reused) = match self.take(take).await {
+            Some(link) => (link, true),
+            None => match self.open(&addresses(), &limits).await {
+                Ok(link) => (link, false),
+                Err(kind) => return Err(SendError { kind, unsent: Some(request), reused: false }),
+            },
+        };
+        let mut answer = pin!(link.sender.try_send_request(request));
+        let mut from = Instant::now();
+        loop {
+            limits.timer.set(from, limits.response);
+            let kind = match limits.timer.limit(answer.as_mut()).await {
+                Ok(Ok(response)) => {
+                    limits.timer.clear();
+                    return Ok(Sent { response, link, reused });
+                }
+                Ok(Err(mut error)) => {
+                    let unsent = error.take_message();
+                    return Err(SendError { kind: classify(error.into_error(), &progress), unsent, reused });
+                }
+                Err(Wake::Cut) => SendErrorKind::Cut,
+                Err(Wake::Due) => match progress.as_ref().and_then(|progress| progress.moved()) {
+                    Some(moved) if moved > from => {
+                        from = moved;
+                        continue;
+                    }
+                    _ => SendErrorKind::Timeout,
+                },
+            };
+            return Err(SendError { kind, unsent: None, reused });
+        }
+    }
+
+    /// Takes back a connection whose answer has come to its end.
+    pub fn put(&self, link: Link, now: Instant) {
+        let keep = self.keep.get();
+        let old = !keep.max_age.is_zero() && now.saturating_duration_since(link.born) >= keep.max_age;
+        let mut idle = self.idle.borrow_mut();
+        if !self.retired.get() && !old && idle.len() < keep.max_idle && !link.sender.is_closed() {
+            idle.push(Idle { link, since: now });
+        }
+    }
+
+    /// Closes what has been idle too long, or has been closed by the other side.
+    pub fn sweep(&self, now: Instant) {
+        let limit = self.keep.get().idle;
+        self.idle.borrow_mut().retain(|idle| {
+            !idle.link.sender.is_closed() && now.saturating_duration_since(idle.since) < limit
+        });
+    }
+
+    /// Closes every idle connection.
+    pub fn close_idle(&self) {
+        self.idle.borrow_mut().clear();
+    }
+
+    /// Closes every idle connection, now and whenever one comes back.
+    pub fn retire(&self) {
+        self.retired.set(true);
+        self.close_idle();
+    }
+
+    async fn take(&self, take: Take) -> Option<Link> {
+        let limit = match take {
+            Take::Idle => self.keep.get().idle,
+            Take::Lively => SURELY_ALIVE.min(self.keep.get().idle),
+            Take::Fresh => return None,
+        };
+        loop {
+            let idle = self.idle.borrow_mut().pop()?;
+            if idle.since.elapsed() >= limit {
+                // Those below it have waited longer still; the sweep closes them.
+                self.idle.borrow_mut().push(idle);
+                return None;
+            }
+            let link = idle.link;
+            tokio::task::yield_now().await;
+            if link.sender.is_ready() {
+                return Some(link);
+            }
+        }
+    }
+
+    async fn open(&self, addresses: &[SocketAddr], limits: &Limits<'_>) -> Result<Link, SendErrorKind> {
+        let now = Instant::now();
+        limits.timer.set(now, limits.connect);
+        let stream = match limits.timer.limit(connect(addresses)).await {
+            Ok(stream) => stream.map_err(SendErrorKind::Connect)?,
+            Err(Wake::Due) => return Err(SendErrorKind::Connect(ConnectError::Timeout)),
+            Err(Wake::Cut) => return Err(SendErrorKind::Cut),
+        };
+        let (sender, connection) = http1::Builder::new()
+            .max_buf_size(MAX_BUFFER)
+            .handshake(Io::new(stream, self.descriptors.take()))
+            .await
+            .map_err(SendErrorKind::Reset)?;
+        // Ends when either side closes it, or when its sender is dropped.
+        tokio::task::spawn_local(connection.with_upgrades());
+        Ok(Link { sender, born: now })
+    }
+}
+
+fn classify(error: hyper::Error, progress: &Option<Rc<Progress>>) -> SendErrorKind {
+    let state = progress.as_ref().map(|progress| progress.state());
+    if matches!(state, Some(UploadState::TooLarge | UploadState::Failed)) {
+        SendErrorKind::Upload
+    } else if error.is_parse() {
+        SendErrorKind::BadResponse(error)
+    } else {
+        SendErrorKind::Reset(error)
+    }
+}
