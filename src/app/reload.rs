@@ -16,6 +16,9 @@ use crate::plan::{Plan, PoolPlan};
 use crate::pool::Shared;
 use crate::telemetry::ReloadResult;
 
+/// An address that has just been bound, and its socket for each thread.
+type Opened = (Bound, Vec<std::net::TcpListener>);
+
 /// Why the configuration is read again.
 pub enum Reloading {
     /// The file has changed; this is what it says now.
@@ -132,10 +135,7 @@ impl Control {
     }
 
     /// Opens the addresses that the plan adds.
-    fn bind(
-        &self,
-        plan: &Plan,
-    ) -> Result<Vec<(Bound, Vec<std::net::TcpListener>)>, (String, std::io::Error)> {
+    fn bind(&self, plan: &Plan) -> Result<Vec<Opened>, (String, std::io::Error)> {
         let mut bound = Vec::new();
         for listener in &plan.listeners {
             for asked in &listener.bind {
@@ -151,7 +151,7 @@ impl Control {
     }
 
     /// Listens on what was bound, and leaves the addresses that are no longer in the plan.
-    async fn relisten(&mut self, bound: Vec<(Bound, Vec<std::net::TcpListener>)>) {
+    async fn relisten(&mut self, bound: Vec<Opened>) {
         let plan = &self.plan;
         let stays = |known: &Bound| {
             plan.listeners
