@@ -115,11 +115,11 @@ impl Control {
             (Reloading::Changed(text), _) => (text, false),
             (Reloading::Asked(Some(text)), _) => (text, true),
             (Reloading::Asked(None), Source::File(path)) => {
-                let compiled = config::load(path);
-                if let (Some(watch), Ok(text)) = (&mut self.watch, std::fs::read_to_string(path)) {
+                // Read before it is compiled: an edit in between is then seen as one.
+                if let (Some(watch), Ok(text)) = (&mut self.watch, config::read(path)) {
                     watch.applied(&text);
                 }
-                return compiled;
+                return config::load(path);
             }
             (Reloading::Asked(None), Source::Text { text, .. }) => (text.clone(), false),
         };
