@@ -12,7 +12,8 @@ use tokio::net::{TcpListener, TcpStream};
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (one, two) = (backend("one").await?, backend("two").await?);
     let text = format!(
-        "[listener.web]\nbind = '127.0.0.1:0'\n\
+        "[log.access]\nenabled = false\n\
+         [listener.web]\nbind = '127.0.0.1:0'\n\
          [pool.app]\npolicy = 'round_robin'\n\
          backends = [{{ name = 'one', address = '{one}' }}, {{ name = 'two', address = '{two}' }}]\n"
     );
