@@ -125,9 +125,10 @@ async fn tell(
     }
 }
 
-/// There is one pool and one file here, so neither needs its whole name.
+/// There is one pool and one file here, so neither needs to be named in full.
 fn sentence(event: &EventView, places: &Places) -> String {
     let message = event.message.replace(&places.file.display().to_string(), "pintle.toml");
+    let message = message.replace("pool app: ", "");
     let message = message.strip_prefix("app/").unwrap_or(&message);
     if message.starts_with("not reloaded") {
         return format!("{message}; `pintle check {}` shows where", places.file.display());

@@ -46,13 +46,13 @@ fn addresses(places: &Places) -> Vec<Vec<Cell>> {
         row(
             "open",
             format!("http://{}", places.listener),
-            "the shop in a browser: log in, fill a cart, talk to its echo",
+            "in a browser too: log in, fill a cart, talk to the echo",
         ),
         row("admin", format!("http://{}", places.admin), "status and metrics"),
         row(
             "file",
             places.file.display().to_string(),
-            "what Pintle runs from; a saved change holds within a second",
+            "what runs; a saved change holds within a second",
         ),
         row("shops", shops.collect::<Vec<_>>().join("  "), ""),
     ];
@@ -111,8 +111,8 @@ fn lines(places: &Places) -> Vec<(&'static str, Vec<String>)> {
             ],
         ),
         (
-            "a WebSocket handshake: 101 comes from the shop; its page has the echo",
-            vec![format!("curl -s -o /dev/null -D - -m 1 {upgrade} http://{listener}/ws")],
+            "a WebSocket handshake, which follows the cookie too; the echo itself is on the page",
+            vec![format!("curl -s -o /dev/null -D - -m 1 -b {folder}/bob.jar {upgrade} http://{listener}/ws")],
         ),
         (
             "a rolling deploy: nobody new for b2, whom it knows may stay; then it comes back",
@@ -127,21 +127,21 @@ fn lines(places: &Places) -> Vec<(&'static str, Vec<String>)> {
         (
             "b2's probe answers 503, and it drains itself; then it is well again",
             vec![
-                format!("curl -X POST http://{b2}/admin/fail"),
-                format!("curl -X POST http://{b2}/admin/heal"),
+                format!("curl -s -X POST http://{b2}/admin/fail"),
+                format!("curl -s -X POST http://{b2}/admin/heal"),
             ],
         ),
         (
             "b2 crashes, and starts again",
             vec![
-                format!("curl -X POST http://{b2}/admin/crash"),
-                format!("curl -X POST http://{stage}/start/b2"),
+                format!("curl -s -X POST http://{b2}/admin/crash"),
+                format!("curl -s -X POST http://{stage}/start/b2"),
             ],
         ),
         (
             "a fourth: start it, then take the # from its line",
             vec![
-                format!("curl -X POST http://{stage}/start/b4"),
+                format!("curl -s -X POST http://{stage}/start/b4"),
                 format!("sed -i.bak 's/# {{ name = \"b4\"/{{ name = \"b4\"/' {file}"),
             ],
         ),

@@ -56,9 +56,6 @@ pub fn start(
     spare: Socket,
     said: mpsc::Sender<String>,
 ) -> io::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default());
-    // Built here for its error, and again on the thread it belongs to.
-    drop(runtime?);
     let work = move || {
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default());
