@@ -185,7 +185,11 @@ fn health(member: &Member) -> HealthView {
     };
     HealthView {
         status: status.to_owned(),
-        detail: member.unresolved.clone().unwrap_or_else(|| member.streak.detail().to_owned()),
+        detail: match &member.unresolved {
+            Some(why) => why.clone(),
+            None if !member.is_probed() && member.streak.length() == 0 => "not probed".to_owned(),
+            None => member.streak.detail().to_owned(),
+        },
         since: time(member.health_since),
         streak: member.streak.length(),
         last_seconds: member.streak.took().map(|took| took.as_secs_f64()),

@@ -37,11 +37,8 @@ const RESERVED_TENTH: u64 = 10;
 impl Pintle {
     /// Starts a balancer. Nothing is left running when this fails.
     pub async fn start(source: Source, options: Options) -> Result<Self, StartError> {
-        let Compiled { plan, .. } = match &source {
-            Source::File(path) => config::load(path),
-            Source::Text { text, origin } => config::compile(text, origin),
-        }
-        .map_err(StartError::Config)?;
+        let (text, compiled) = source.compile();
+        let Compiled { plan, .. } = compiled.map_err(StartError::Config)?;
 
         let threads = match plan.server.workers {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
@@ -107,6 +104,7 @@ impl Pintle {
         let control = Control {
             live,
             generation: 1,
+            started_with: plan.restart_only(),
             fleet,
             shared,
             keys,
@@ -153,7 +151,7 @@ impl Pintle {
                     for (bound, sockets) in bound {
                         control.listen(bound, sockets).await;
                     }
-                    control.begin();
+                    control.begin(&text);
                     // Every thread has its listeners before anybody is told the address.
                     control.ask_all(worker::Order::Look).await;
                     let _ = up.send(());
