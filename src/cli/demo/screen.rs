@@ -49,11 +49,7 @@ fn addresses(places: &Places) -> Vec<Vec<Cell>> {
             "in a browser too: log in, fill a cart, talk to the echo",
         ),
         row("admin", format!("http://{}", places.admin), "status and metrics"),
-        row(
-            "file",
-            places.file.display().to_string(),
-            "what runs; a saved change holds within a second",
-        ),
+        row("file", places.file.display().to_string(), "what runs; a saved change holds within a second"),
         row("shops", shops.collect::<Vec<_>>().join("  "), ""),
     ];
     for (wanted, got) in &places.moved {
@@ -112,7 +108,9 @@ fn lines(places: &Places) -> Vec<(&'static str, Vec<String>)> {
         ),
         (
             "a WebSocket handshake, which follows the cookie too; the echo itself is on the page",
-            vec![format!("curl -s -o /dev/null -D - -m 1 -b {folder}/bob.jar {upgrade} http://{listener}/ws")],
+            vec![format!(
+                "curl -s -o /dev/null -D - -m 1 -b {folder}/bob.jar {upgrade} http://{listener}/ws"
+            )],
         ),
         (
             "a rolling deploy: nobody new for b2, whom it knows may stay; then it comes back",
