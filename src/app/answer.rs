@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::control::Control;
+use super::control::{Control, sessions};
 use super::reload::Reloading;
 use super::report;
 use crate::admin::desk::{Ask, Document};
@@ -140,7 +140,7 @@ impl Control {
             member.reason.clone_from(&reason);
         }
         let turned = member.turned(before, now);
-        let (after, sessions) = (member.phase(), member.sessions());
+        let (after, stays) = (member.phase(), member.sessions());
         let drains = matches!(after, Phase::Draining | Phase::Stopped);
         if after == Phase::Active
             && let Some(past) = past
@@ -155,7 +155,7 @@ impl Control {
                 deadline.map(|deadline| format!(", deadline {}", humantime::format_duration(deadline)));
             let why = reason.map(|reason| format!(" ({reason})")).unwrap_or_default();
             let stay = match after {
-                Phase::Draining if sessions > 0 => format!("; {sessions} sessions stay"),
+                Phase::Draining if stays > 0 => format!("; {}", sessions(stays)),
                 _ => String::new(),
             };
             self.tell(

@@ -482,7 +482,7 @@ impl Control {
 }
 
 /// `3 sessions stay`.
-fn sessions(count: u64) -> String {
+pub fn sessions(count: u64) -> String {
     match count {
         1 => "1 session stays".to_owned(),
         count => format!("{count} sessions stay"),

@@ -293,7 +293,12 @@ pub fn reload(old: &Plan, new: &Plan, fleet: &Fleet, generation: u64) -> ReloadR
             }
         }
     }
-    report.kept = vec![format!("{pools} pools, {backends} backends with their health and connections")];
+    let plural = |count| if count == 1 { "" } else { "s" };
+    report.kept = vec![format!(
+        "{pools} pool{}, {backends} backend{} with their health and connections",
+        plural(pools),
+        plural(backends)
+    )];
     if old.routes != new.routes {
         report.changed.push(format!("routes: {} → {}", old.routes.len(), new.routes.len()));
     }
