@@ -8,4 +8,8 @@
 
 mod support;
 
+mod balancing;
+mod headers;
+mod hygiene;
+mod responses;
 mod routing;
