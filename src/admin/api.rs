@@ -267,7 +267,7 @@ fn sane(field: &str, seconds: Option<f64>) -> Result<(), Fault> {
 }
 
 /// A name in a path: `%5B::1%5D:80` is `[::1]:80`. `None` where the escapes are broken.
-fn decode(segment: &str) -> Option<String> {
+pub fn decode(segment: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(segment.len());
     let mut rest = segment.as_bytes();
     while let Some((&byte, tail)) = rest.split_first() {

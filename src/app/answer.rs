@@ -2,12 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use super::control::Control;
+use super::control::{Control, sessions};
 use super::reload::Reloading;
 use super::report;
 use crate::admin::desk::{Ask, Document};
 use crate::admin::view::{CheckReport, DrainView, Fault, StateAnswer, StateOrder};
-use crate::config::{self, Origin};
+use crate::config;
 use crate::drain::Phase;
 use crate::pool::status::Standing;
 
@@ -54,15 +54,8 @@ impl Control {
         Document { content_type: "text/plain; charset=utf-8", text: format!("{:#?}\n", self.plan) }
     }
 
-    fn origin(&self) -> Origin {
-        match &self.source {
-            super::Source::File(path) => config::origin_of(path),
-            super::Source::Text { origin, .. } => origin.clone(),
-        }
-    }
-
     fn check(&self, text: &str) -> CheckReport {
-        let (ok, problems) = match config::compile(text, &self.origin()) {
+        let (ok, problems) = match config::compile(text, &self.source.origin()) {
             Ok(compiled) => (true, compiled.warnings),
             Err(problems) => (false, problems),
         };
@@ -147,7 +140,7 @@ impl Control {
             member.reason.clone_from(&reason);
         }
         let turned = member.turned(before, now);
-        let (after, sessions) = (member.phase(), member.sessions());
+        let (after, stays) = (member.phase(), member.sessions());
         let drains = matches!(after, Phase::Draining | Phase::Stopped);
         if after == Phase::Active
             && let Some(past) = past
@@ -162,7 +155,7 @@ impl Control {
                 deadline.map(|deadline| format!(", deadline {}", humantime::format_duration(deadline)));
             let why = reason.map(|reason| format!(" ({reason})")).unwrap_or_default();
             let stay = match after {
-                Phase::Draining if sessions > 0 => format!("; {sessions} sessions stay"),
+                Phase::Draining if stays > 0 => format!("; {}", sessions(stays)),
                 _ => String::new(),
             };
             self.tell(

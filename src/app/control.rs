@@ -4,7 +4,7 @@
 //! questions and orders from the desk, evidence from traffic, news from probes, a changed file,
 //! signals. Whatever waits (a drain, a shutdown) is looked at again every [`TICK`].
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -40,6 +40,8 @@ pub struct Control {
     pub live: Live,
     pub plan: Plan,
     pub generation: u64,
+    /// The settings that only a restart changes, as they run.
+    pub started_with: BTreeMap<&'static str, String>,
     pub fleet: Fleet,
     pub shared: HashMap<String, Arc<Shared>>,
     pub keys: HashMap<String, StickyKey>,
@@ -59,7 +61,7 @@ pub struct Control {
     pub ending: Option<Ending>,
     pub next_drain: u64,
     /// Drains that are over, kept so that their outcome can be asked for.
-    pub past_drains: std::collections::VecDeque<crate::admin::view::DrainView>,
+    pub past_drains: VecDeque<crate::admin::view::DrainView>,
     /// Answers of data threads come back through here.
     pub echo: mpsc::Sender<Echo>,
 }
@@ -102,9 +104,10 @@ impl Control {
         }
     }
 
-    /// The first things to do: watch, probe, begin the drains that the file asks for.
-    pub fn begin(&mut self) {
-        self.rewatch();
+    /// The first things to do: watch, probe, begin the drains that the file asks for. `text` is
+    /// what is in force.
+    pub fn begin(&mut self, text: &str) {
+        self.rewatch(text);
         self.retarget();
         self.drain_what_should();
     }
@@ -122,11 +125,13 @@ impl Control {
         }
     }
 
-    /// Watches the file, if there is one and the plan wants it.
-    pub fn rewatch(&mut self) {
+    /// Watches the file, if there is one and the plan wants it; `text` is what is in force.
+    pub fn rewatch(&mut self, text: &str) {
         self.watch = match (&self.source, self.watch.take()) {
             (Source::File(path), watch) if self.plan.server.watch => {
-                Some(watch.unwrap_or_else(|| Watch::new(path)))
+                let mut watch = watch.unwrap_or_else(|| Watch::new(path));
+                watch.applied(text);
+                Some(watch)
             }
             _ => None,
         };
@@ -415,6 +420,9 @@ impl Control {
     fn follow_drains(&mut self, now: Instant) {
         let mut steps = Vec::new();
         for (key, member) in self.fleet.iter_mut() {
+            if member.drain.as_ref().is_none_or(|following| following.drain.is_over()) {
+                continue;
+            }
             let left = member.left();
             let Some(following) = &mut member.drain else { continue };
             if let Some(step) = following.drain.step(left, now) {
@@ -474,7 +482,7 @@ impl Control {
 }
 
 /// `3 sessions stay`.
-fn sessions(count: u64) -> String {
+pub fn sessions(count: u64) -> String {
     match count {
         1 => "1 session stays".to_owned(),
         count => format!("{count} sessions stay"),

@@ -128,6 +128,7 @@ impl Fleet {
                 match self.members.get_mut(&key) {
                     Some(member) => {
                         if !Arc::ptr_eq(&member.vitals, &vitals) {
+                            member.vitals.set_standing(Standing::Shut, false);
                             self.former.push(std::mem::replace(&mut member.vitals, vitals));
                             member.streak = Streak::new(member.init, now);
                             member.health_since = SystemTime::now();
@@ -138,6 +139,10 @@ impl Fleet {
                     None => drop(self.members.insert(key, Member::new(pool, backend, vitals, first, now))),
                 }
             }
+        }
+        // Requests that still look at the old snapshot must not find them open.
+        for member in self.members.values().filter(|member| member.removed) {
+            member.vitals.set_standing(Standing::Shut, false);
         }
     }
 
@@ -258,6 +263,10 @@ impl Member {
 
     pub fn session_window(&self) -> Duration {
         self.window
+    }
+
+    pub fn is_probed(&self) -> bool {
+        self.probed
     }
 
     pub fn is_up(&self) -> bool {

@@ -30,7 +30,7 @@ use crate::admin::events::Events;
 use crate::admin::view::{
     DrainView, Fault, ReloadOrder, ReloadReport, ShutdownOrder, StateAnswer, StateOrder, Status,
 };
-use crate::config::{Origin, Problems};
+use crate::config::{self, Compiled, Origin, Problems};
 use crate::telemetry::EventLog;
 
 /// How often a drain is looked at while somebody waits for it.
@@ -51,6 +51,28 @@ impl Source {
     /// A text of its own; relative paths in it are relative to the current folder.
     pub fn text(text: impl Into<String>) -> Self {
         Self::Text { text: text.into(), origin: Origin { name: "text".into(), base: PathBuf::from(".") } }
+    }
+
+    /// Reads and compiles it; the text as well, so that a watch knows what is in force.
+    fn compile(&self) -> (String, Result<Compiled, Problems>) {
+        match self {
+            Self::File(path) => match config::read(path) {
+                Ok(text) => {
+                    let compiled = config::compile(&text, &config::origin_of(path));
+                    (text, compiled)
+                }
+                // Says in the same words as ever why it cannot be read.
+                Err(_) => (String::new(), config::load(path)),
+            },
+            Self::Text { text, origin } => (text.clone(), config::compile(text, origin)),
+        }
+    }
+
+    fn origin(&self) -> Origin {
+        match self {
+            Self::File(path) => config::origin_of(path),
+            Self::Text { origin, .. } => origin.clone(),
+        }
     }
 
     pub fn name(&self) -> String {

@@ -16,6 +16,9 @@ use crate::plan::{Plan, PoolPlan};
 use crate::pool::Shared;
 use crate::telemetry::ReloadResult;
 
+/// An address that has just been bound, and its socket for each thread.
+type Opened = (Bound, Vec<std::net::TcpListener>);
+
 /// Why the configuration is read again.
 pub enum Reloading {
     /// The file has changed; this is what it says now.
@@ -52,7 +55,12 @@ impl Control {
     }
 
     async fn try_reload(&mut self, why: Reloading) -> Result<ReloadReport, Fault> {
-        let Compiled { plan, warnings } = self.compile(why).map_err(|problems| {
+        let (text, compiled) = self.compile(why);
+        if let Some(watch) = &mut self.watch {
+            // Applied or refused: either way it is known now.
+            watch.applied(&text);
+        }
+        let Compiled { plan, warnings } = compiled.map_err(|problems| {
             report::invalid(
                 &problems,
                 &format!("not reloaded: {}; generation {} stays", problems.summary(), self.generation),
@@ -73,6 +81,9 @@ impl Control {
         let mut report = report::reload(&self.plan, &plan, &self.fleet, self.generation + 1);
         report.source = self.source.name();
         report.warnings = report::problems(&warnings);
+        let waits =
+            plan.restart_only().into_iter().filter(|(key, value)| self.started_with.get(key) != Some(value));
+        report.restart_only = waits.map(|(key, _)| key.to_owned()).collect();
 
         // Commit.
         let old = std::mem::replace(&mut self.plan, plan);
@@ -105,40 +116,26 @@ impl Control {
             }
         }
         self.retarget();
-        self.rewatch();
+        self.rewatch(&text);
         tokio::task::spawn_local(self.ask_all(Order::Look));
         Ok(report)
     }
 
-    fn compile(&mut self, why: Reloading) -> Result<Compiled, Problems> {
-        let (text, given) = match (why, &self.source) {
-            (Reloading::Changed(text), _) => (text, false),
-            (Reloading::Asked(Some(text)), _) => (text, true),
-            (Reloading::Asked(None), Source::File(path)) => {
-                // Read before it is compiled: an edit in between is then seen as one.
-                if let (Some(watch), Ok(text)) = (&mut self.watch, config::read(path)) {
-                    watch.applied(&text);
-                }
-                return config::load(path);
-            }
-            (Reloading::Asked(None), Source::Text { text, .. }) => (text.clone(), false),
+    /// The text to apply, compiled. A text that is given replaces one that was, not a file.
+    fn compile(&mut self, why: Reloading) -> (String, Result<Compiled, Problems>) {
+        let given = match why {
+            Reloading::Asked(None) => return self.source.compile(),
+            Reloading::Changed(text) | Reloading::Asked(Some(text)) => text,
         };
-        let origin = match &self.source {
-            Source::File(path) => config::origin_of(path),
-            Source::Text { origin, .. } => origin.clone(),
-        };
-        let compiled = config::compile(&text, &origin)?;
-        if let (true, Source::Text { text: current, .. }) = (given, &mut self.source) {
-            *current = text;
+        let compiled = config::compile(&given, &self.source.origin());
+        if let (Ok(_), Source::Text { text, .. }) = (&compiled, &mut self.source) {
+            text.clone_from(&given);
         }
-        Ok(compiled)
+        (given, compiled)
     }
 
     /// Opens the addresses that the plan adds.
-    fn bind(
-        &self,
-        plan: &Plan,
-    ) -> Result<Vec<(Bound, Vec<std::net::TcpListener>)>, (String, std::io::Error)> {
+    fn bind(&self, plan: &Plan) -> Result<Vec<Opened>, (String, std::io::Error)> {
         let mut bound = Vec::new();
         for listener in &plan.listeners {
             for asked in &listener.bind {
@@ -154,7 +151,7 @@ impl Control {
     }
 
     /// Listens on what was bound, and leaves the addresses that are no longer in the plan.
-    async fn relisten(&mut self, bound: Vec<(Bound, Vec<std::net::TcpListener>)>) {
+    async fn relisten(&mut self, bound: Vec<Opened>) {
         let plan = &self.plan;
         let stays = |known: &Bound| {
             plan.listeners

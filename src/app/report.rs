@@ -185,7 +185,11 @@ fn health(member: &Member) -> HealthView {
     };
     HealthView {
         status: status.to_owned(),
-        detail: member.unresolved.clone().unwrap_or_else(|| member.streak.detail().to_owned()),
+        detail: match &member.unresolved {
+            Some(why) => why.clone(),
+            None if !member.is_probed() && member.streak.length() == 0 => "not probed".to_owned(),
+            None => member.streak.detail().to_owned(),
+        },
         since: time(member.health_since),
         streak: member.streak.length(),
         last_seconds: member.streak.took().map(|took| took.as_secs_f64()),
@@ -289,7 +293,12 @@ pub fn reload(old: &Plan, new: &Plan, fleet: &Fleet, generation: u64) -> ReloadR
             }
         }
     }
-    report.kept = vec![format!("{pools} pools, {backends} backends with their health and connections")];
+    let plural = |count| if count == 1 { "" } else { "s" };
+    report.kept = vec![format!(
+        "{pools} pool{}, {backends} backend{} with their health and connections",
+        plural(pools),
+        plural(backends)
+    )];
     if old.routes != new.routes {
         report.changed.push(format!("routes: {} → {}", old.routes.len(), new.routes.len()));
     }

@@ -22,7 +22,6 @@ use crate::admin::door::Door;
 use crate::admin::events::Events;
 use crate::admin::socket::{Socket, open_socket};
 use crate::admin::{places, serve};
-use crate::config::watch::Watch;
 use crate::config::{self, Compiled};
 use crate::listen::{self, Descriptors};
 use crate::live::build::{Carry, snapshot};
@@ -38,13 +37,8 @@ const RESERVED_TENTH: u64 = 10;
 impl Pintle {
     /// Starts a balancer. Nothing is left running when this fails.
     pub async fn start(source: Source, options: Options) -> Result<Self, StartError> {
-        // Read before it is compiled: an edit in between is then seen as one.
-        let watch = watch(&source);
-        let Compiled { plan, .. } = match &source {
-            Source::File(path) => config::load(path),
-            Source::Text { text, origin } => config::compile(text, origin),
-        }
-        .map_err(StartError::Config)?;
+        let (text, compiled) = source.compile();
+        let Compiled { plan, .. } = compiled.map_err(StartError::Config)?;
 
         let threads = match plan.server.workers {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
@@ -110,6 +104,7 @@ impl Pintle {
         let control = Control {
             live,
             generation: 1,
+            started_with: plan.restart_only(),
             fleet,
             shared,
             keys,
@@ -121,7 +116,7 @@ impl Pintle {
             loads,
             probes,
             source,
-            watch,
+            watch: None,
             listeners: Vec::new(),
             started: Instant::now(),
             last_reload: None,
@@ -156,7 +151,7 @@ impl Pintle {
                     for (bound, sockets) in bound {
                         control.listen(bound, sockets).await;
                     }
-                    control.begin();
+                    control.begin(&text);
                     // Every thread has its listeners before anybody is told the address.
                     control.ask_all(worker::Order::Look).await;
                     let _ = up.send(());
@@ -264,16 +259,6 @@ fn descriptor_limit() -> usize {
         warn!(event = "process", %error, "cannot raise the limit of descriptors");
     }
     usize::try_from(most - most / RESERVED_TENTH).unwrap_or(usize::MAX)
-}
-
-/// Watches the source's file, knowing what is in it now.
-fn watch(source: &Source) -> Option<Watch> {
-    let Source::File(path) = source else { return None };
-    let mut watch = Watch::new(path);
-    if let Ok(text) = config::read(path) {
-        watch.applied(&text);
-    }
-    Some(watch)
 }
 
 fn cannot(what: impl Into<String>) -> impl FnOnce(io::Error) -> StartError {

@@ -20,7 +20,7 @@ pub struct InitArgs {
 }
 
 pub fn run(args: InitArgs, output: &Output) -> Result<Exit, Failure> {
-    let text = if args.full { config::REFERENCE } else { config::MINIMAL };
+    let text = if args.full { config::REFERENCE } else { config::INIT };
     if args.file == Path::new("-") {
         output.print(text)?;
         return Ok(Exit::Done);

@@ -1,8 +1,8 @@
 //! Whether each value is of the kind, in the range and of the spelling that the schema says.
 //!
-//! Start at [`Check::value`]. Walks the schema and the text together and takes out what is wrong,
-//! so that what is left always becomes a [`super::schema::File`]. What needs two values at once
-//! is `compile`'s.
+//! Start at [`Check::file`]. Walks the schema and the text together and takes out what is wrong, so
+//! that what is left always becomes a [`super::schema::File`]. Single values are judged by `kind`
+//! and `scalar`; what needs two values at once is `compile`'s.
 
 use std::ops::Range;
 
@@ -12,8 +12,9 @@ use toml::de::{DeArray, DeTable, DeValue};
 
 use super::findings::{Finding, Findings, UNKNOWN_KEY};
 use super::kind;
-use super::place::{Place, quoted, quoted_key};
-use super::spelling::{FORMATS, Format, measure};
+use super::place::{Place, quoted, quoted_key, shown};
+use super::scalar::{self, format_of};
+use super::spelling::FORMATS;
 use super::suggest;
 
 /// The longest list of choices that is shown whole.
@@ -39,6 +40,7 @@ impl Check<'_, '_> {
             self.findings.mark(place.clone());
             return false;
         }
+        let whole = schema;
         let choices =
             schema.get("anyOf").and_then(Value::as_array).map_or(std::slice::from_ref(schema), Vec::as_slice);
         let Some(schema) = choices.iter().find(|choice| kind::fits(choice, value.get_ref())) else {
@@ -48,8 +50,10 @@ impl Check<'_, '_> {
         let fine = match value.get_mut() {
             DeValue::Table(table) => return self.table(schema, table, place),
             DeValue::Array(_) => return self.list(schema, value, place),
-            DeValue::String(text) => self.string(schema, text, place),
-            DeValue::Integer(_) | DeValue::Float(_) => self.number(schema, &span, value.get_ref(), place),
+            DeValue::String(text) => scalar::string(whole, schema, text, place),
+            DeValue::Integer(_) | DeValue::Float(_) => {
+                scalar::number(schema, value.get_ref(), self.typed(&span), place)
+            }
             DeValue::Boolean(_) | DeValue::Datetime(_) => Ok(()),
         };
         match fine {
@@ -68,6 +72,7 @@ impl Check<'_, '_> {
     fn table(&mut self, schema: &Value, table: &mut DeTable<'_>, place: &Place) -> bool {
         let known = schema.get("properties").and_then(Value::as_object);
         let named = schema.get("additionalProperties").filter(|named| named.is_object());
+        let present: Vec<String> = table.keys().map(|key| key.get_ref().to_string()).collect();
         let entries = std::mem::take(table).into_iter().filter_map(|(key, mut value)| {
             let name: &str = key.get_ref();
             let inner = place.at(name);
@@ -81,7 +86,7 @@ impl Check<'_, '_> {
                     self.value(named, &mut value, &inner)
                 }
                 (None, None) => {
-                    let finding = self.unknown_key(schema, place, name);
+                    let finding = self.unknown_key(schema, place, name, &present);
                     self.findings.add(finding);
                     false
                 }
@@ -96,6 +101,7 @@ impl Check<'_, '_> {
             if self.findings.clear(place) {
                 self.findings.add(lacks(known.and_then(|known| known.get(key)), key, place));
             }
+            self.findings.mark(place.clone());
             return false;
         }
         true
@@ -108,13 +114,13 @@ impl Check<'_, '_> {
         };
         let length = list.len();
         if limit("minItems").is_some_and(|least| length < least) {
-            let finding = Finding::error("missing", place, format!("`{}` is empty", place.key()));
+            let finding = Finding::error("missing", place, format!("{} is empty", place.subject()));
             self.findings.add(finding.label("needs at least one"));
             return false;
         }
         if let Some(most) = limit("maxItems").filter(|most| length > *most) {
             let finding =
-                Finding::error("range", place, format!("`{}` has at most {most} entries", place.key()));
+                Finding::error("range", place, format!("{} has at most {most} entries", place.subject()));
             self.findings.add(finding.label(format!("these are {length}")));
             return false;
         }
@@ -134,68 +140,10 @@ impl Check<'_, '_> {
         true
     }
 
-    fn string(&self, schema: &Value, text: &str, place: &Place) -> Result<(), Box<Finding>> {
-        if let Some(words) = schema.get("enum").and_then(Value::as_array) {
-            return word(words, text, place);
-        }
-        let most = schema.get("maxLength").and_then(Value::as_u64);
-        if let Some(most) = most.filter(|most| text.len() as u64 > *most) {
-            let finding =
-                Finding::error("range", place, format!("`{}` has at most {most} characters", place.key()));
-            return Err(Box::new(finding.label(format!("these are {}", text.len()))));
-        }
-        let Some(format) = format_of(schema) else { return Ok(()) };
-        (format.check)(text).map_err(|fault| {
-            let finding =
-                Finding::error("value", place, format!("`{text}` is not {}", format.what)).label(fault.why);
-            Box::new(match fault.write {
-                Some(meant) => finding.write(quoted(&meant)),
-                None => finding,
-            })
-        })?;
-        amount(schema, format, text, place)
-    }
-
-    fn number(
-        &self,
-        schema: &Value,
-        span: &Range<usize>,
-        value: &DeValue<'_>,
-        place: &Place,
-    ) -> Result<(), Box<Finding>> {
-        let typed = self.typed(span);
-        let key = place.key();
-        if let Some(choices) = schema.get("enum").and_then(Value::as_array) {
-            let known = choices.iter().any(|choice| choice.to_string() == typed);
-            return if known { Ok(()) } else { Err(Box::new(no_choice(choices, typed, place))) };
-        }
-        let number = match value {
-            DeValue::Integer(number) => {
-                i64::from_str_radix(number.as_str(), number.radix()).ok().map(|n| n as f64)
-            }
-            DeValue::Float(number) => number.as_str().parse().ok().filter(|number: &f64| number.is_finite()),
-            _ => None,
-        };
-        let bound = |word: &str| schema.get(word).and_then(Value::as_f64);
-        let (least, most) = (bound("minimum").unwrap_or(f64::MIN), bound("maximum").unwrap_or(f64::MAX));
-        if number.is_some_and(|number| (least..=most).contains(&number)) {
-            return Ok(());
-        }
-        let finding = Finding::error("range", place, format!("`{key}` is {least} to {most}, not {typed}"));
-        let small = number.is_some_and(|number| number < least);
-        let hint = schema.get("x-too-small").and_then(Value::as_str).filter(|_| small);
-        let finding =
-            finding.label(if small { format!("at least {least}") } else { format!("at most {most}") });
-        Err(Box::new(match hint {
-            Some(hint) => finding.say(hint),
-            None => finding,
-        }))
-    }
-
-    fn unknown_key(&self, schema: &Value, table: &Place, key: &str) -> Finding {
+    fn unknown_key(&self, schema: &Value, table: &Place, key: &str, present: &[String]) -> Finding {
         let place = table.at(key);
         let finding =
-            Finding::error(UNKNOWN_KEY, &place, format!("unknown key `{key}` in {}", table.heading()))
+            Finding::error(UNKNOWN_KEY, &place, format!("unknown key `{}` {}", shown(key), table.within()))
                 .on_key();
         if let Some(what) = suggest::later_key(&place) {
             return finding.label(format!("not in this version; it comes with {what}"));
@@ -203,9 +151,13 @@ impl Check<'_, '_> {
         let known = schema.get("properties").and_then(Value::as_object);
         let keys = known.into_iter().flat_map(|known| known.keys().map(String::as_str));
         if let Some(meant) = suggest::key(key, keys.clone()) {
+            if present.iter().any(|key| key == meant) {
+                return finding.label(format!("not a key here, and `{meant}` is there already"));
+            }
             return finding.label("not a key here").write(quoted_key(meant));
         }
-        match suggest::elsewhere(self.schema, schema, table, key).as_slice() {
+        let (key, headings) = suggest::elsewhere(self.schema, schema, table, key);
+        match headings.as_slice() {
             [] if keys.clone().count() <= MAX_SHOWN => finding
                 .label("not a key here")
                 .say(format!("the keys are {}", keys.collect::<Vec<_>>().join(", "))),
@@ -216,65 +168,13 @@ impl Check<'_, '_> {
     }
 }
 
-fn format_of(schema: &Value) -> Option<&'static Format> {
-    let name = schema.get("format").and_then(Value::as_str)?;
-    FORMATS.iter().find(|format| format.name == name)
-}
-
-/// A value that is one of a list of words, or is not.
-fn word(words: &[Value], text: &str, place: &Place) -> Result<(), Box<Finding>> {
-    if words.iter().any(|word| word == text) {
-        return Ok(());
-    }
-    Err(Box::new(no_choice(words, text, place)))
-}
-
-fn no_choice(choices: &[Value], typed: &str, place: &Place) -> Finding {
-    let finding = Finding::error("value", place, format!("`{}` cannot be `{typed}`", place.key()));
-    if let Some(what) = suggest::later_value(typed) {
-        return finding.label(format!("not in this version; it comes with {what}"));
-    }
-    let shown: Vec<String> =
-        choices.iter().map(|choice| choice.as_str().map_or(choice.to_string(), str::to_owned)).collect();
-    let finding = finding.label(match shown.as_slice() {
-        [only] => format!("only {only}"),
-        _ => format!("one of {}", shown.join(", ")),
-    });
-    match suggest::value(typed, shown.iter().map(String::as_str)) {
-        Some(meant) => finding.write(quoted(meant)),
-        None => finding,
-    }
-}
-
-/// The limits of a duration or size.
-fn amount(schema: &Value, format: &Format, text: &str, place: &Place) -> Result<(), Box<Finding>> {
-    let Some(value) = measure(format.name, text) else { return Ok(()) };
-    let bound = |word: &str| {
-        let text = schema.get(word).and_then(Value::as_str)?;
-        Some((text, measure(format.name, text)?))
-    };
-    let off = schema.get("x-zero").is_some();
-    let finding = |limit: String| {
-        Err(Box::new(
-            Finding::error("range", place, format!("`{}` cannot be `{text}`", place.key())).label(limit),
-        ))
-    };
-    match (bound("x-min"), bound("x-max")) {
-        (Some((least, low)), _) if value < low && off && value > 0 => {
-            finding(format!("0s, or at least {least}"))
-        }
-        (Some((least, low)), _) if value < low && !off => finding(format!("at least {least}")),
-        (_, Some((most, high))) if value > high => finding(format!("at most {most}")),
-        _ => Ok(()),
-    }
-}
-
 /// A key that names something and is no name.
 fn misnamed(format: &str, name: &str, place: &Place) -> Option<Finding> {
     let format = FORMATS.iter().find(|known| known.name == format)?;
     let fault = (format.check)(name).err()?;
-    let finding =
-        Finding::error("name", place, format!("`{name}` is not {}", format.what)).on_key().label(fault.why);
+    let finding = Finding::error("name", place, format!("`{}` is not {}", shown(name), format.what))
+        .on_key()
+        .label(fault.why);
     Some(match fault.write {
         Some(meant) => finding.write(quoted_key(&meant)),
         None => finding,

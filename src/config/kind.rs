@@ -48,9 +48,9 @@ pub(crate) fn mismatch(schema: &Value, value: &DeValue<'_>, typed: &str, place: 
         DeValue::Boolean(flag) => flag.to_string(),
         other => in_words(name(other)).to_owned(),
     };
-    let key = place.key();
     let heading = matches!(value, DeValue::Table(_)) && !typed.starts_with('{');
-    let finding = Finding::error("type", place, format!("`{key}` is {}, not {found}", wanted.join(" or ")));
+    let finding =
+        Finding::error("type", place, format!("{} is {}, not {found}", place.subject(), wanted.join(" or ")));
     let unit = choices.iter().find_map(|choice| unit(choice, value));
     let hint = schema.get("x-hint").and_then(Value::as_str);
     let finding = match (unit, hint) {
@@ -107,11 +107,17 @@ fn converted(schema: &Value, value: &DeValue<'_>, typed: &str) -> Option<String>
             "1" => Some("true".to_owned()),
             _ => None,
         },
-        ("string", DeValue::Integer(_) | DeValue::Float(_)) => accepted(schema, typed).then(|| quoted(typed)),
+        ("string", DeValue::Integer(_) | DeValue::Float(_)) => {
+            meant_text(schema, typed).map(|text| quoted(&text))
+        }
         ("string", DeValue::Array(list)) => match list.as_ref() {
             [only] if fits(schema, only.get_ref()) => only.get_ref().as_str().map(quoted),
             _ => None,
         },
+        ("object", DeValue::String(_)) => {
+            let [only] = schema.get("required").and_then(Value::as_array)?.as_slice() else { return None };
+            Some(format!("{{ {} = {typed} }}", only.as_str()?))
+        }
         // A heading too: `[route]` becomes `[[route]]`.
         ("array", DeValue::String(_) | DeValue::Table(_)) if typed.starts_with(['"', '\'', '{', '[']) => {
             let items = schema.get("items")?;
@@ -125,11 +131,16 @@ fn converted(schema: &Value, value: &DeValue<'_>, typed: &str) -> Option<String>
     }
 }
 
-/// Whether a text would do for a schema of strings.
-fn accepted(schema: &Value, text: &str) -> bool {
+/// The text that a schema of strings would take for what was typed without quotes.
+fn meant_text(schema: &Value, typed: &str) -> Option<String> {
     let format = schema.get("format").and_then(Value::as_str);
     let spelled = FORMATS.iter().find(|known| Some(known.name) == format);
-    let word = schema.get("enum").and_then(Value::as_array);
-    word.is_none_or(|words| words.iter().any(|word| word == text))
-        && spelled.is_none_or(|known| (known.check)(text).is_ok())
+    match (schema.get("enum").and_then(Value::as_array), spelled) {
+        (Some(words), _) => words.iter().any(|word| word == typed).then(|| typed.to_owned()),
+        (None, Some(format)) => match (format.check)(typed) {
+            Ok(()) => Some(typed.to_owned()),
+            Err(fault) => fault.write,
+        },
+        (None, None) => Some(typed.to_owned()),
+    }
 }

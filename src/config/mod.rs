@@ -1,6 +1,6 @@
 //! The file as written: TOML text in, a [`Plan`] or all of its problems out.
 //!
-//! Start at [`compile`]: `syntax` reads TOML, `check` holds it against the `schema` types and the
+//! Start at [`compile()`]: `syntax` reads TOML, `check` holds it against the `schema` types and the
 //! `spelling` of single values, and the `compile` rooms give it meaning. `watch` says when the
 //! file has changed. Nothing outside this room knows TOML or how a key is spelled.
 
@@ -11,6 +11,7 @@ mod kind;
 mod place;
 mod problem;
 pub mod reach;
+mod scalar;
 mod schema;
 mod spelling;
 mod suggest;
@@ -36,7 +37,7 @@ use findings::{Finding, Findings};
 use place::Place;
 
 /// The smallest useful file, with comments: what `pintle init` writes.
-pub const MINIMAL: &str = include_str!("../../config/minimal.toml");
+pub const INIT: &str = include_str!("../../config/minimal.toml");
 /// Every key with its default: what `pintle init --full` writes.
 pub const REFERENCE: &str = include_str!("../../config/reference.toml");
 
@@ -75,7 +76,7 @@ pub fn compile(text: &str, origin: &Origin) -> Result<Compiled, Problems> {
             Ok(file) => Some(Compiler { findings: &mut findings, base: &origin.base }.plan(file)),
             // What `check` lets through always fits; should it not, that is a problem and no panic.
             Err(error) => {
-                findings.add(Finding::error("type", &Place::default(), error.message().to_owned()));
+                findings.add(Finding::error("internal", &Place::default(), error.message().to_owned()));
                 None
             }
         };

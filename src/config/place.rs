@@ -57,21 +57,34 @@ impl Place {
         self.0.len()
     }
 
-    /// The last key on the way, for messages.
-    pub(crate) fn key(&self) -> &str {
-        let key = self.0.iter().rev().find_map(|step| match step {
-            Step::Key(key) => Some(key.as_str()),
-            Step::Index(_) => None,
-        });
-        key.unwrap_or("the file")
+    /// What stands here, for the beginning of a message.
+    pub(crate) fn subject(&self) -> String {
+        match self.0.as_slice() {
+            [.., Step::Key(key)] => format!("`{key}`"),
+            [.., Step::Key(list), Step::Index(_)] => format!("an entry of `{list}`"),
+            _ => "the file".to_owned(),
+        }
     }
 
-    /// The table at this place as a heading names it.
+    /// The table at this place as its heading would name it.
     pub(crate) fn heading(&self) -> String {
+        let keys = self.0.iter().filter_map(|step| match step {
+            Step::Key(key) => Some(quoted_key(key)),
+            Step::Index(_) => None,
+        });
+        let keys = keys.collect::<Vec<_>>().join(".");
         match self.0.as_slice() {
-            [] => "the top of the file".to_owned(),
-            [Step::Key(key), Step::Index(_)] if key == "route" => "[[route]]".to_owned(),
-            _ => format!("[{self}]"),
+            [Step::Key(_), Step::Index(_)] => format!("[[{keys}]]"),
+            _ => format!("[{keys}]"),
+        }
+    }
+
+    /// Where a key of the table at this place stands, to follow it in a message.
+    pub(crate) fn within(&self) -> String {
+        match self.0.as_slice() {
+            [] => "at the top of the file".to_owned(),
+            [_, _, .., Step::Index(_)] => format!("in {}", self.subject()),
+            _ => format!("in {}", self.heading()),
         }
     }
 
@@ -105,6 +118,17 @@ impl fmt::Display for Place {
 pub(crate) fn quoted_key(key: &str) -> String {
     let bare = !key.is_empty() && key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
     if bare { key.to_owned() } else { quoted(key) }
+}
+
+/// What the operator typed, for a message: on one line, and not endless.
+pub(crate) fn shown(text: &str) -> String {
+    const MAX: usize = 80;
+    let mut shown: String =
+        text.chars().take(MAX).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
+    if text.chars().nth(MAX).is_some() {
+        shown.push('…');
+    }
+    shown
 }
 
 /// A string as TOML writes it.

@@ -85,7 +85,7 @@ pub struct Problems {
 impl Problems {
     pub(crate) fn new(name: &str, text: &str, drafts: Vec<Draft>) -> Self {
         let mut list: Vec<Problem> = drafts.into_iter().map(|draft| Problem::new(text, draft)).collect();
-        list.sort_by(|a, b| (a.span.start, a.severity).cmp(&(b.span.start, b.severity)));
+        list.sort_by_key(|problem| (problem.span.start, problem.severity));
         Self { name: name.to_owned(), text: text.to_owned(), list }
     }
 
@@ -136,7 +136,7 @@ impl Problems {
         format!("{}: {parts}", self.name)
     }
 
-    /// For a person: every problem with its line, an empty line between them.
+    /// For a person: every problem with its line, an empty line between them, a newline at the end.
     pub fn render(&self, color: bool) -> String {
         let renderer = if color { Renderer::styled() } else { Renderer::plain() };
         let renderer = renderer.decor_style(DecorStyle::Ascii);
@@ -145,13 +145,18 @@ impl Problems {
             .iter()
             .map(|problem| renderer.render(&problem.groups(&self.name, &self.text)))
             .collect();
-        shown.join("\n\n")
+        let mut text = String::new();
+        for line in shown.join("\n\n").lines() {
+            text.push_str(line.trim_end());
+            text.push('\n');
+        }
+        text
     }
 }
 
 impl fmt::Display for Problems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}\n{}", self.render(false), self.summary())
+        write!(f, "{}{}", self.render(false), self.summary())
     }
 }
 

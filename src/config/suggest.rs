@@ -201,13 +201,7 @@ fn meant<'a>(
         let words = others.iter().filter(|(word, _)| *word == typed || *word == spelled);
         words.filter_map(|(_, ours)| known.clone().find(|name| name == ours)).next()
     };
-    let near = || {
-        let scored = known.clone().filter_map(|name| {
-            let distance = strsim::damerau_levenshtein(&typed, &name.to_lowercase());
-            (distance <= 1.max(name.len().min(typed.len()) / 3)).then_some((distance, name))
-        });
-        scored.min().map(|(_, name)| name)
-    };
+    let near = || near(&typed, known.clone());
     let prefix = || {
         let fits = |name: &str| {
             typed.len() >= 3 && (name.starts_with(&typed) || (name.len() >= 3 && typed.starts_with(name)))
@@ -217,15 +211,52 @@ fn meant<'a>(
     known.clone().find(|name| *name == spelled).or_else(other).or_else(near).or_else(prefix)
 }
 
-/// The headings of the tables that do have a key, seen from the table where it was written: those
-/// inside it first, then those anywhere.
-pub(crate) fn elsewhere(root: &Value, schema: &Value, place: &Place, key: &str) -> Vec<String> {
+fn near<'a>(typed: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let scored = known.filter_map(|name| {
+        let distance = strsim::damerau_levenshtein(typed, &name.to_lowercase());
+        (distance <= 1.max(name.len().min(typed.len()) / 3)).then_some((distance, name))
+    });
+    scored.min().map(|(_, name)| name)
+}
+
+/// The key that was meant and the headings of the tables that have it, seen from the table where
+/// it was written: those inside it first, then those anywhere.
+pub(crate) fn elsewhere<'a>(
+    root: &'a Value,
+    schema: &'a Value,
+    place: &Place,
+    key: &'a str,
+) -> (&'a str, Vec<String>) {
+    let exact = headings(root, schema, place, key);
+    if !exact.is_empty() {
+        return (key, exact);
+    }
+    let mut every = Vec::new();
+    keys(root, &mut every);
+    match near(key, every.into_iter()) {
+        Some(meant) => (meant, headings(root, schema, place, meant)),
+        None => (key, exact),
+    }
+}
+
+fn headings(root: &Value, schema: &Value, place: &Place, key: &str) -> Vec<String> {
     let mut found = Vec::new();
     tables(schema, place, key, &mut found);
     if found.is_empty() {
         tables(root, &Place::default(), key, &mut found);
     }
     found
+}
+
+/// Every key of every table.
+fn keys<'a>(schema: &'a Value, found: &mut Vec<&'a str>) {
+    for (name, inner) in schema.get("properties").and_then(Value::as_object).into_iter().flatten() {
+        found.push(name);
+        keys(inner, found);
+    }
+    for inner in ["additionalProperties", "items"].into_iter().filter_map(|word| schema.get(word)) {
+        keys(inner, found);
+    }
 }
 
 fn tables(schema: &Value, place: &Place, key: &str, found: &mut Vec<String>) {
@@ -282,10 +313,14 @@ mod tests {
         let root = annotated();
         let pool = root.pointer("/properties/pool/additionalProperties").unwrap();
         let app = Place::default().at("pool").at("app");
-        assert_eq!(elsewhere(root, pool, &app, "cookie"), ["[pool.app.sticky]"]);
-        assert_eq!(elsewhere(root, pool, &app, "trusted_proxies"), ["[server]"]);
-        assert_eq!(elsewhere(root, root, &Place::default(), "methods"), ["[[route]]"]);
-        assert_eq!(elsewhere(root, root, &Place::default(), "nonsense"), Vec::<String>::new());
+        assert_eq!(elsewhere(root, pool, &app, "cookie").1, ["[pool.app.sticky]"]);
+        assert_eq!(elsewhere(root, pool, &app, "trusted_proxies").1, ["[server]"]);
+        assert_eq!(elsewhere(root, root, &Place::default(), "methods").1, ["[[route]]"]);
+        assert_eq!(
+            elsewhere(root, pool, &app, "max_conections"),
+            ("max_connections", vec!["[server]".to_owned()])
+        );
+        assert_eq!(elsewhere(root, root, &Place::default(), "nonsense").1, Vec::<String>::new());
     }
 
     #[test]

@@ -8,8 +8,11 @@ use std::ops::Range;
 
 use toml::de::{DeTable, DeValue, Error};
 
-use super::place::quoted;
+use super::place::{quoted, shown};
 use super::problem::{Draft, Help, Severity};
+
+/// What the parser says at the end of a text in which a list was not closed.
+const OPEN_LIST: &str = "unclosed array";
 
 /// How many syntax errors are told at once.
 const MAX_TOLD: usize = 3;
@@ -34,6 +37,11 @@ pub(crate) fn parse(text: &str) -> Parsed<'_> {
     let unread = errors.iter().filter(|error| !duplicate(error)).filter_map(Error::span).collect();
     let mut errors: Vec<&Error> = errors.iter().collect();
     errors.sort_by_key(|error| error.span().map(|span| span.start));
+    // What follows an open list is read as part of it, and wrong as such.
+    if let Some(first) = errors.iter().any(|error| error.message().starts_with(OPEN_LIST)).then(|| errors[0])
+    {
+        errors = vec![first];
+    }
     let line = |error: &&&Error| text[..start(text, error)].matches('\n').count();
     let mut drafts: Vec<Draft> = Vec::new();
     let mut told = None;
@@ -89,7 +97,7 @@ fn draft(text: &str, error: &Error) -> Draft {
     match what {
         "duplicate key" => {
             draft.code = "duplicate";
-            draft.message = format!("`{typed}` is set twice");
+            draft.message = format!("`{}` is set twice", shown(typed));
             draft.label = "again here".to_owned();
             if let Some(first) = first_of(text, &span) {
                 draft.related.push((first, "first here".to_owned()));
@@ -106,11 +114,26 @@ fn draft(text: &str, error: &Error) -> Draft {
             draft.help = Some(Help::Write((lower == "yes").to_string()));
         }
         "string values must be quoted" if !typed.is_empty() => {
-            draft.message = format!("`{typed}` needs quotes");
+            draft.message = format!("`{}` needs quotes", shown(typed));
             draft.label = "text stands in quotes".to_owned();
             draft.help = Some(Help::Write(quoted(typed)));
         }
-        _ => {}
+        "missing comma between array elements" | OPEN_LIST if span.is_empty() => {
+            draft.message = "a list is not closed, or a comma is missing".to_owned();
+            draft.label = "expected `,` or `]`".to_owned();
+        }
+        "invalid basic string" if span.is_empty() => {
+            draft.message = "a text is not closed".to_owned();
+            draft.help = Some(Help::Write("\"".to_owned()));
+        }
+        "unclosed table" if span.is_empty() => draft.help = Some(Help::Write("]".to_owned())),
+        _ => {
+            let line = text[..start(text, error)].rfind('\n').map_or(0, |end| end + 1);
+            let line = text[line..].lines().next().unwrap_or_default();
+            if line.contains(':') && !line.contains('=') {
+                draft.help = Some(Help::Say("TOML writes `key = value`".to_owned()));
+            }
+        }
     }
     draft
 }

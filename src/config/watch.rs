@@ -207,6 +207,7 @@ mod tests {
         assert!(!decision.due(at(50)));
         assert!(decision.due(at(100)));
         assert!(!decision.saw(at(100), state(2)), "it still grows");
+        assert!(!decision.saw(at(150), state(2)), "too soon to agree");
         assert!(decision.saw(at(200), state(2)));
         assert!(!decision.due(at(600)));
         assert!(decision.due(at(700)));

@@ -31,12 +31,13 @@ pub async fn run(
     let pool = &view.pools[route.targets[place].pool];
     let key = pool.pool.keys.of(&message.parts, exchange.client);
     let mut attempt = Attempt { proxy, route, pool, fresh: false };
+    let mut now = exchange.start;
     loop {
         if message.ticket.is_none() && pool.pool.shared.hold.waiting() > 0 {
             attempt.wait(exchange, view, message).await?;
             return Ok(None);
         }
-        let visit = Visit { claim: shown.claim(), key, tried: &message.tried, now: Instant::now() };
+        let visit = Visit { claim: shown.claim(), key, tried: &message.tried, now };
         let (lease, stick) = match pool.pick(&visit, &exchange.visitor.conn.exchange_timer) {
             Ok(picked) => picked,
             Err(NoBackend::BoundToDown) => return Err(attempt.no_backend()),
@@ -51,10 +52,10 @@ pub async fn run(
         exchange.stick = Some(stick);
         exchange.backend = Some(lease.post.clone());
 
-        let failed = match attempt.send(exchange, message, &lease).await {
+        let failed = match attempt.send(exchange, message, &lease, now).await {
             Ok(sent) => {
-                let now = pool.pool.plan.sticky.then(unix_now);
-                let cookie = now.and_then(|now| stamp(&pool.pool, &lease.post, &shown, stick, now));
+                let clock = pool.pool.plan.sticky.then(unix_now);
+                let cookie = clock.and_then(|clock| stamp(&pool.pool, &lease.post, &shown, stick, clock));
                 return Ok(Some(message.answered(exchange, lease, sent, cookie)));
             }
             Err(failed) => failed,
@@ -69,6 +70,7 @@ pub async fn run(
             message.tried.add(lease.place);
         }
         pool.pool.series.retried(proxy.thread, reason(failure.what, verdict));
+        now = Instant::now();
     }
 }
 
@@ -124,6 +126,7 @@ impl Attempt<'_> {
         exchange: &mut Exchange,
         message: &mut Message,
         lease: &Lease,
+        now: Instant,
     ) -> Result<Sent, SendError> {
         let post = &lease.post;
         let request = message.outgoing(exchange, self.route, self.pool, lease);
@@ -132,25 +135,27 @@ impl Attempt<'_> {
             (false, true) => Take::Idle,
             (false, false) => Take::Lively,
         };
-        let now = Instant::now();
         let left = self.left(exchange, now);
         let plan = &self.pool.pool.plan.timeouts;
         let limits = Limits {
+            now,
             timer: &exchange.visitor.conn.exchange_timer,
             connect: plan.connect.min(left),
             response: plan.response.min(left),
         };
         let upload = exchange.upload.clone();
         let result = post.client.send(|| post.vitals.addresses(), request, upload, take, limits).await;
-        let (waited, thread) = (now.elapsed(), self.proxy.thread);
+        let (done, thread) = (Instant::now(), self.proxy.thread);
+        let waited = done.saturating_duration_since(now);
         exchange.waited += waited;
         let series = &post.vitals.series;
         match &result {
             Ok(sent) => {
                 exchange.attempts += u32::from(!self.fresh);
                 exchange.reused = sent.reused;
+                exchange.ttfb = Some(done.saturating_duration_since(exchange.start));
                 series.answered(thread, sent.response.status().as_u16(), waited);
-                lease.answered(waited, now);
+                lease.answered(waited, done);
                 if sent.reused {
                     series.reused(thread);
                 } else {

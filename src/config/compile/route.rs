@@ -7,7 +7,7 @@ use http::{HeaderName, HeaderValue, Method, StatusCode};
 
 use super::Compiler;
 use crate::config::findings::Finding;
-use crate::config::place::{Place, quoted};
+use crate::config::place::{Place, quoted, quoted_key, shown};
 use crate::config::schema::{self, Edits, Respond, Retry, RetryOn};
 use crate::config::spelling::Spelled;
 use crate::config::suggest;
@@ -38,10 +38,6 @@ impl Compiler<'_, '_> {
         let list = Place::default().at("route");
         if written.is_empty() && self.findings.sound(&list) {
             return self.default_route(pools);
-        }
-        let elsewhere = written.iter().any(|route| route.respond.is_some() || route.redirect.is_some());
-        if pools.is_empty() && !elsewhere {
-            self.no_pool();
         }
         let mut routes = Vec::new();
         for (index, route) in written.into_iter().enumerate() {
@@ -148,7 +144,7 @@ impl Compiler<'_, '_> {
             });
         }
         if let Some(pool) = &route.pool {
-            let known = self.pool_exists(pool, &place.at("pool"), pools, false);
+            let known = self.pool_exists(pool, &place.at("pool"), pools, None);
             return known.then(|| Action::Forward(pool.clone()));
         }
         if let Some(split) = &route.split {
@@ -168,12 +164,19 @@ impl Compiler<'_, '_> {
         }
         let mut known = !split.is_empty();
         for pool in split.keys() {
-            known &= self.pool_exists(pool, &place.at(pool), pools, true);
+            known &= self.pool_exists(pool, &place.at(pool), pools, Some(split));
         }
         known.then(|| Action::Split(split.iter().map(|(pool, share)| (pool.clone(), *share)).collect()))
     }
 
-    fn pool_exists(&mut self, pool: &str, place: &Place, pools: &[PoolPlan], on_key: bool) -> bool {
+    /// `split` is given where the name is one of its keys.
+    fn pool_exists(
+        &mut self,
+        pool: &str,
+        place: &Place,
+        pools: &[PoolPlan],
+        split: Option<&BTreeMap<String, u32>>,
+    ) -> bool {
         let top = Place::default().at("pool");
         // A pool that is there but broken has been told about already.
         if pools.iter().any(|known| known.name == pool) || !self.findings.sound(&top.at(pool)) {
@@ -182,8 +185,8 @@ impl Compiler<'_, '_> {
         if pools.is_empty() && !self.findings.sound(&Place::default().at("pool")) {
             return false;
         }
-        let finding = Finding::error("reference", place, format!("there is no pool `{pool}`"));
-        let finding = if on_key { finding.on_key() } else { finding };
+        let finding = Finding::error("reference", place, format!("there is no pool `{}`", shown(pool)));
+        let finding = if split.is_some() { finding.on_key() } else { finding };
         let names: Vec<&str> = pools.iter().map(|pool| pool.name.as_str()).collect();
         let finding = finding.label(match names.as_slice() {
             [] => "the file has no pools".to_owned(),
@@ -191,10 +194,10 @@ impl Compiler<'_, '_> {
             names => format!("none of the {} pools", names.len()),
         });
         let meant = suggest::name(pool, names.iter().copied());
-        self.findings.add(match meant {
-            Some(meant) if on_key => finding.write(crate::config::place::quoted_key(meant)),
-            Some(meant) => finding.write(quoted(meant)),
-            None => finding.say(format!("add a table `[{}]`", top.at(pool))),
+        self.findings.add(match (meant, split) {
+            (Some(meant), Some(split)) if !split.contains_key(meant) => finding.write(quoted_key(meant)),
+            (Some(meant), None) => finding.write(quoted(meant)),
+            _ => finding.say(format!("add a table `[{}]`", top.at(pool))),
         });
         false
     }

@@ -6,6 +6,7 @@ use schemars::generate::SchemaSettings;
 use serde_json::Value;
 
 use super::File;
+use crate::config::spelling::FORMATS;
 
 /// With every type written out in place and our own `x-` words kept.
 pub(crate) fn annotated() -> &'static Value {
@@ -28,7 +29,8 @@ pub(crate) fn published() -> Value {
 /// TOML has no null: a key that may be left out is simply not required.
 fn drop_null(schema: &mut Value) {
     if let Value::Object(map) = schema {
-        if map.get("default").is_some_and(Value::is_null) {
+        // Nor does a table's default say more than those of its keys.
+        if map.get("default").is_some_and(|default| default.is_null() || default.is_object()) {
             map.remove("default");
         }
         if let Some(Value::Array(types)) = map.get_mut("type") {
@@ -52,12 +54,17 @@ fn drop_null(schema: &mut Value) {
     children(schema).for_each(drop_null);
 }
 
-/// Editors know neither our own words nor the widths of Rust's integers.
+/// Editors know neither our own words nor our formats, some of which (`duration`) mean something
+/// else to them: a pattern says what can be said.
 fn drop_words(schema: &mut Value) {
     if let Value::Object(map) = schema {
         map.retain(|key, _| !key.starts_with("x-"));
-        if map.get("type").is_some_and(|kind| kind != "string") {
+        if let Some(Value::String(format)) = map.get("format") {
+            let pattern = FORMATS.iter().find(|known| known.name == format).and_then(|known| known.pattern);
             map.remove("format");
+            if let Some(pattern) = pattern {
+                map.insert("pattern".to_owned(), pattern.into());
+            }
         }
     }
     children(schema).for_each(drop_words);

@@ -30,6 +30,7 @@ use crate::plan::{AccessFormat, AdminBind, ClientIpFrom, EventFormat, LogOutput,
 /// Pintle's configuration.
 #[derive(Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
+#[schemars(title = "pintle.toml")]
 pub(crate) struct File {
     /// The process.
     pub(crate) server: Server,
@@ -239,8 +240,10 @@ mod tests {
     fn the_published_schema_is_closed_and_plain() {
         let text = published().to_string();
         assert!(text.contains(r#""additionalProperties":false"#));
+        assert!(text.contains("[KMG]i?"));
+        assert!(published().pointer("/properties/log/properties/format/enum").is_some());
         assert!(text.contains("Whose forwarding headers are believed"));
-        for inner in ["\"x-", "\"null\"", "\"$ref\"", "\"format\":\"uint"] {
+        for inner in ["\"x-hint", "\"x-min", "\"x-max", "\"null\"", ":null", "\"$ref\"", "\"format\":\""] {
             assert!(!text.contains(inner), "{inner} in {text}");
         }
     }

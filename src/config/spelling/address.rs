@@ -149,7 +149,11 @@ impl Spelling for AdminBind {
     fn read(text: &str) -> Result<Self, Fault> {
         match text {
             "off" => Ok(Self::Off),
-            _ => SocketAddr::read(text).map(Self::At),
+            // Nobody means to show this side to everybody by leaving the host out.
+            _ => SocketAddr::read(text).map(Self::At).map_err(|fault| Fault {
+                write: fault.write.map(|meant| meant.replace("0.0.0.0", "127.0.0.1")),
+                ..fault
+            }),
         }
     }
 }
@@ -179,7 +183,8 @@ impl Spelling for HostName {
 
     fn read(text: &str) -> Result<Self, Fault> {
         if !text.is_empty() {
-            host_and_port(text)?;
+            // A likely address to connect to is no likely name.
+            host_and_port(text).map_err(|fault| Fault { write: None, ..fault })?;
         }
         Ok(Self(text.to_owned()))
     }

@@ -41,6 +41,8 @@ pub(crate) trait Spelling: Sized {
     /// With its article, to follow "is not".
     const WHAT: &'static str;
     const EXAMPLE: &'static str;
+    /// What editors can check, where a regular expression can say it.
+    const PATTERN: Option<&'static str> = None;
 
     fn read(text: &str) -> Result<Self, Fault>;
 }
@@ -67,11 +69,18 @@ pub(crate) struct Format {
     pub(crate) name: &'static str,
     pub(crate) what: &'static str,
     pub(crate) example: &'static str,
+    pub(crate) pattern: Option<&'static str>,
     pub(crate) check: fn(&str) -> Result<(), Fault>,
 }
 
 const fn format<T: Spelling>() -> Format {
-    Format { name: T::FORMAT, what: T::WHAT, example: T::EXAMPLE, check: |text| T::read(text).map(drop) }
+    Format {
+        name: T::FORMAT,
+        what: T::WHAT,
+        example: T::EXAMPLE,
+        pattern: T::PATTERN,
+        check: |text| T::read(text).map(drop),
+    }
 }
 
 /// Every spelling that a schema may name.

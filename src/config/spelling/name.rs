@@ -38,6 +38,7 @@ impl Spelling for Name {
     const FORMAT: &'static str = "name";
     const WHAT: &'static str = "a name";
     const EXAMPLE: &'static str = "app";
+    const PATTERN: Option<&'static str> = Some(r"^[A-Za-z0-9_.:\[\]-]{1,64}$");
 
     fn read(text: &str) -> Result<Self, Fault> {
         let allowed = |c: char| c.is_ascii_alphanumeric() || "-_.:[]".contains(c);

@@ -152,7 +152,9 @@ fn placeholder(name: &str, template: &str) -> Result<TemplatePart, Fault> {
             let meant = match name {
                 "uri" | "request_uri" | "http.request.uri" => Some("path_and_query"),
                 "hostname" | "http.request.host" => Some("host"),
-                _ => None,
+                _ => ["host", "path", "query", "path_and_query"]
+                    .into_iter()
+                    .find(|known| strsim::damerau_levenshtein(known, name) <= 1 + known.len() / 6),
             };
             return Err(match meant {
                 Some(meant) => fault.write(template.replace(&format!("{{{name}}}"), &format!("{{{meant}}}"))),
@@ -205,7 +207,7 @@ mod tests {
             Template::read("https://{host}{uri}").unwrap_err().write.as_deref(),
             Some("https://{host}{path_and_query}")
         );
-        for text in ["", "https://{hots}", "https://{host", "https://a}b", "https://a b", "{host}"] {
+        for text in ["", "https://{nothing}", "https://{host", "https://a}b", "https://a b", "{host}"] {
             assert!(Template::read(text).is_err(), "{text}");
         }
     }

@@ -45,6 +45,7 @@ impl Spelling for Duration {
     const FORMAT: &'static str = "duration";
     const WHAT: &'static str = "a duration";
     const EXAMPLE: &'static str = "2s";
+    const PATTERN: Option<&'static str> = Some("^([0-9]+d)?([0-9]+h)?([0-9]+m)?([0-9]+s)?([0-9]+ms)?$");
 
     fn read(text: &str) -> Result<Self, Fault> {
         if text.is_empty() {
@@ -75,6 +76,7 @@ impl Spelling for Size {
     const FORMAT: &'static str = "size";
     const WHAT: &'static str = "a size";
     const EXAMPLE: &'static str = "16KiB";
+    const PATTERN: Option<&'static str> = Some("^[0-9]+([KMG]i?)?B$");
 
     fn read(text: &str) -> Result<Self, Fault> {
         let (number, unit, after) = amount(text);
