@@ -272,7 +272,10 @@ impl Worker {
             let serving = Box::pin(serve::connection(io, &visitor.conn, &visitor.limits, handle));
             match serving.await {
                 Served::Closed => return,
-                Served::Refused(_) => return visitor.series.rejected(thread, Rejection::BadRequest),
+                Served::Refused(error) => {
+                    self.proxy.refused(&visitor, &error);
+                    return visitor.series.rejected(thread, Rejection::BadRequest);
+                }
                 Served::SlowHead => return visitor.series.rejected(thread, Rejection::HeaderTimeout),
                 Served::Idle(idle) => io = idle,
             }

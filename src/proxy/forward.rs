@@ -32,6 +32,7 @@ pub async fn run(
     let key = pool.pool.keys.of(&message.parts, exchange.client);
     let mut attempt = Attempt { proxy, route, pool, fresh: false };
     let mut now = exchange.start;
+    let mut last = None;
     loop {
         if message.ticket.is_none() && pool.pool.shared.hold.waiting() > 0 {
             attempt.wait(exchange, view, message).await?;
@@ -41,6 +42,11 @@ pub async fn run(
         let (lease, stick) = match pool.pick(&visit, &exchange.visitor.conn.exchange_timer) {
             Ok(picked) => picked,
             Err(NoBackend::BoundToDown) => return Err(attempt.no_backend()),
+            // Whoever is up has failed this very request: waiting would not help it.
+            Err(NoBackend::NobodyUp) if last.is_some() => {
+                let kind = last.take().expect("looked at just now");
+                return Err(attempt.give_up(kind, exchange));
+            }
             Err(NoBackend::NobodyUp) => {
                 message.tried = Tried::default();
                 attempt.wait(exchange, view, message).await?;
@@ -68,6 +74,7 @@ pub async fn run(
         attempt.fresh = verdict == Verdict::SameFresh;
         if verdict == Verdict::Elsewhere {
             message.tried.add(lease.place);
+            last = (failure.what != What::Connect).then_some(failed.kind);
         }
         pool.pool.series.retried(proxy.thread, reason(failure.what, verdict));
         now = Instant::now();
