@@ -6,7 +6,10 @@
 
 #![allow(clippy::unwrap_used)] // a test that cannot go on has failed
 
+
 mod support;
 
 mod affinity;
+mod hold;
+mod retry;
 mod routing;
