@@ -7,9 +7,15 @@
 #![allow(clippy::unwrap_used)] // a test that cannot go on has failed
 
 
+
 mod support;
 
 mod affinity;
+mod drain;
+mod health;
 mod hold;
+mod reload;
 mod retry;
 mod routing;
+mod shutdown;
+mod websocket;
