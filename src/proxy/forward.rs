@@ -31,6 +31,8 @@ pub async fn run(
     let pool = &view.pools[route.targets[place].pool];
     let key = pool.pool.keys.of(&message.parts, exchange.client);
     let mut attempt = Attempt { proxy, route, pool, fresh: false };
+    // How the last send failed, where somebody else should be asked instead.
+    let mut failed_send = None;
     loop {
         if message.ticket.is_none() && pool.pool.shared.hold.waiting() > 0 {
             attempt.wait(exchange, view, message).await?;
@@ -41,6 +43,10 @@ pub async fn run(
             Ok(picked) => picked,
             Err(NoBackend::BoundToDown) => return Err(attempt.no_backend()),
             Err(NoBackend::NobodyUp) => {
+                // There is no somebody else. Only who took no connection is worth waiting for.
+                if let Some(kind) = failed_send {
+                    return Err(attempt.give_up(kind, exchange));
+                }
                 message.tried = Tried::default();
                 attempt.wait(exchange, view, message).await?;
                 return Ok(None);
@@ -69,6 +75,7 @@ pub async fn run(
             message.tried.add(lease.place);
         }
         pool.pool.series.retried(proxy.thread, reason(failure.what, verdict));
+        failed_send = (failure.what != What::Connect).then_some(failed.kind);
     }
 }
 

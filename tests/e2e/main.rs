@@ -8,8 +8,10 @@
 
 mod support;
 
+mod access_log;
 mod balancing;
 mod headers;
 mod hygiene;
 mod responses;
 mod routing;
+mod timeouts;
