@@ -44,7 +44,10 @@ pub fn prepare(socket: &Path) -> io::Result<()> {
 /// anybody can be first to use our name. Elsewhere the owner of the directory above decides who
 /// keeps a socket there, such as a service user in `/run/pintle`.
 pub fn verify(socket: &Path) -> io::Result<()> {
-    let folder = socket.parent().ok_or(io::ErrorKind::NotFound)?;
+    let folder = match socket.parent().ok_or(io::ErrorKind::NotFound)? {
+        here if here.as_os_str().is_empty() => Path::new("."),
+        folder => folder,
+    };
     let shared = folder.parent().is_some_and(|above| fs::metadata(above).is_ok_and(|above| writable(&above)));
     let folder = fs::symlink_metadata(folder)?;
     let ours = folder.is_dir() && [user(), 0].contains(&folder.uid()) && !writable(&folder);
@@ -108,6 +111,11 @@ mod tests {
         prepare(&socket).unwrap();
         assert_eq!(fs::metadata(scratch.0.join("pintle")).unwrap().mode() & 0o777, 0o700);
         prepare(&socket).unwrap();
+    }
+
+    #[test]
+    fn a_socket_in_the_current_folder_is_as_good_as_one_with_a_path() {
+        assert_eq!(verify(Path::new("admin.sock")).map_err(|error| error.kind()), Ok(()));
     }
 
     #[test]

@@ -420,6 +420,9 @@ impl Control {
     fn follow_drains(&mut self, now: Instant) {
         let mut steps = Vec::new();
         for (key, member) in self.fleet.iter_mut() {
+            if member.drain.as_ref().is_none_or(|following| following.drain.is_over()) {
+                continue;
+            }
             let left = member.left();
             let Some(following) = &mut member.drain else { continue };
             if let Some(step) = following.drain.step(left, now) {

@@ -82,14 +82,14 @@ async fn run(mut targets: mpsc::Receiver<Vec<Target>>, news: mpsc::Sender<News>)
         let mut next = HashMap::new();
         for target in wanted {
             let id = Arc::as_ptr(&target.vitals);
-            let kept = running.remove(&id).and_then(|(old, tasks)| {
+            let kept = running.remove(&id).map(|(old, tasks)| {
                 if old.asks == target.asks && old.down == target.down && old.address == target.address {
-                    return Some((old, tasks));
+                    return (old, tasks);
                 }
                 tasks.iter().for_each(AbortHandle::abort);
                 // What was asked before goes on in its rhythm: only a new backend is asked at once.
                 let first = old.asks != target.asks;
-                Some((target.clone(), begin(&target, first, &news)))
+                (target.clone(), begin(&target, first, &news))
             });
             next.insert(id, kept.unwrap_or_else(|| (target.clone(), begin(&target, true, &news))));
         }

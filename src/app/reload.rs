@@ -16,6 +16,9 @@ use crate::plan::{Plan, PoolPlan};
 use crate::pool::Shared;
 use crate::telemetry::ReloadResult;
 
+/// An address that has just been bound, and its socket for each thread.
+type Opened = (Bound, Vec<std::net::TcpListener>);
+
 /// Why the configuration is read again.
 pub enum Reloading {
     /// The file has changed; this is what it says now.
@@ -91,7 +94,8 @@ impl Control {
             // The level was checked when the file was compiled.
             let _ = events.apply(&self.plan.log);
         }
-        (self.keys, self.shared) = (keys, shared);
+        self.keys = keys;
+        let shared_before = std::mem::replace(&mut self.shared, shared);
         self.generation += 1;
         for pool in &next.pools {
             super::fleet::publish(pool, &self.fleet, Instant::now());
@@ -106,12 +110,9 @@ impl Control {
         }
         self.drain_what_should();
         self.relisten(bound).await;
-        for pool in &old.pools {
-            // Whoever waits looks at the new snapshot, and goes elsewhere if need be.
-            if let Some(shared) = self.shared.get(&pool.name) {
-                shared.hold.wake();
-            }
-        }
+        // Whoever waits looks at the new snapshot, and goes elsewhere if need be: also from a pool
+        // that is gone.
+        shared_before.values().for_each(|shared| shared.hold.wake());
         self.retarget();
         self.rewatch(&text);
         tokio::task::spawn_local(self.ask_all(Order::Look));
@@ -132,10 +133,7 @@ impl Control {
     }
 
     /// Opens the addresses that the plan adds.
-    fn bind(
-        &self,
-        plan: &Plan,
-    ) -> Result<Vec<(Bound, Vec<std::net::TcpListener>)>, (String, std::io::Error)> {
+    fn bind(&self, plan: &Plan) -> Result<Vec<Opened>, (String, std::io::Error)> {
         let mut bound = Vec::new();
         for listener in &plan.listeners {
             for asked in &listener.bind {
@@ -151,7 +149,7 @@ impl Control {
     }
 
     /// Listens on what was bound, and leaves the addresses that are no longer in the plan.
-    async fn relisten(&mut self, bound: Vec<(Bound, Vec<std::net::TcpListener>)>) {
+    async fn relisten(&mut self, bound: Vec<Opened>) {
         let plan = &self.plan;
         let stays = |known: &Bound| {
             plan.listeners

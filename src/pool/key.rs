@@ -21,7 +21,7 @@ struct Hashed {
 
 enum On {
     ClientIp,
-    Cookie(CookieName),
+    Cookie(Box<CookieName>),
     Header(HeaderName),
     Query(String),
     Path,
@@ -34,7 +34,7 @@ impl Keys {
         };
         let on = match &hash.on {
             HashOn::ClientIp => On::ClientIp,
-            HashOn::Cookie(name) => On::Cookie(CookieName::new(name)),
+            HashOn::Cookie(name) => On::Cookie(Box::new(CookieName::new(name))),
             HashOn::Header(name) => On::Header(name.clone()),
             HashOn::Query(name) => On::Query(name.clone()),
             HashOn::Path => On::Path,

@@ -54,6 +54,8 @@ pub struct Exchange {
     /// Spent waiting for backends, or for one to come up.
     pub waited: Duration,
     pub ttfb: Option<Duration>,
+    /// When the last byte came from the backend: the clock is read once for it.
+    finished: Option<Instant>,
     pub upload: Option<Rc<Progress>>,
     status: Option<StatusCode>,
     pub end: Option<End>,
@@ -80,9 +82,9 @@ impl Exchange {
             method: request.method().clone(),
             uri: request.uri().clone(),
             target: Target::unnamed(),
-            trace: trace_id(headers).filter(|_| logs).map(str::to_owned),
-            user_agent: headers.get(USER_AGENT).filter(|_| logs).cloned(),
-            referer: headers.get(REFERER).filter(|_| logs).cloned(),
+            trace: if logs { trace_id(headers).map(str::to_owned) } else { None },
+            user_agent: if logs { headers.get(USER_AGENT).cloned() } else { None },
+            referer: if logs { headers.get(REFERER).cloned() } else { None },
             route: None,
             place: None,
             backend: None,
@@ -91,6 +93,7 @@ impl Exchange {
             reused: false,
             waited: Duration::ZERO,
             ttfb: None,
+            finished: None,
             upload: None,
             status: None,
             end: None,
@@ -145,11 +148,11 @@ impl Exchange {
     }
 
     /// Writes it down as it stands. A tunnel is written down twice: opened, and closed.
-    pub fn record(&self) {
+    pub fn record(&self, now: Instant) {
         // A client that left before its answer got no status.
         let status = self.status.map_or(0, |status| status.as_u16());
         let end = self.end.unwrap_or(End::ClientAbort);
-        let duration = self.start.elapsed();
+        let duration = now.saturating_duration_since(self.start);
         let received = self.received + self.upload.as_ref().map_or(0, |upload| upload.bytes());
         let thread = self.proxy.thread;
         let own = self.ttfb.map(|ttfb| ttfb.saturating_sub(self.waited));
@@ -177,8 +180,7 @@ impl Exchange {
         if !self.proxy.log.enabled() {
             return;
         }
-        let first = !self.proxy.log.pending();
-        self.proxy.log.push(&Record {
+        self.proxy.write(&Record {
             at: SystemTime::now() - duration,
             id: self.id.as_str(),
             trace: self.trace.as_deref(),
@@ -206,18 +208,56 @@ impl Exchange {
             user_agent: self.user_agent.as_ref().map(HeaderValue::as_bytes),
             referer: self.referer.as_ref().map(HeaderValue::as_bytes),
         });
-        if first {
-            self.proxy.log_began.notify_one();
-        }
     }
 }
 
 impl Drop for Exchange {
     fn drop(&mut self) {
-        self.record();
+        let now = self.finished.unwrap_or_else(Instant::now);
+        self.record(now);
         let unread = self.upload.as_ref().is_some_and(|upload| upload.state() != UploadState::Done);
-        self.visitor.conn.closed(Instant::now(), unread);
+        self.visitor.conn.closed(now, unread);
     }
+}
+
+/// Writes down a request that hyper refused before there was anything to know of it.
+pub fn record_unparsed(proxy: &Proxy, visitor: &Visitor, status: StatusCode) {
+    let nothing = Finished {
+        method: &Method::GET,
+        status: status.as_u16(),
+        duration: Duration::ZERO,
+        request_bytes: 0,
+        response_bytes: 0,
+    };
+    proxy.unrouted.record(proxy.thread, nothing);
+    proxy.write(&Record {
+        at: SystemTime::now(),
+        id: proxy.ids.next().as_str(),
+        trace: None,
+        client: visitor.conn.peer.ip().to_canonical(),
+        listener: &visitor.listener,
+        proto: "http/1.1",
+        tls: None,
+        method: "",
+        host: "",
+        path: "",
+        query: None,
+        status: status.as_u16(),
+        route: "",
+        pool: "",
+        backend: "",
+        stick: None,
+        attempts: 0,
+        reused: false,
+        duration: Duration::ZERO,
+        ttfb: None,
+        proxy: None,
+        req_bytes: 0,
+        resp_bytes: 0,
+        end: End::BadRequest,
+        user_agent: None,
+        referer: None,
+    });
 }
 
 /// The exchange as the guard of its response body.
@@ -228,12 +268,13 @@ impl Guard for Box<Exchange> {
 
     fn ended(&mut self, ending: Ending) {
         let (lease, link) = (self.lease.take(), self.link.take());
+        let now = *self.finished.insert(Instant::now());
         match ending {
             Ending::Complete => {
                 // An upload that still runs keeps its connection from the next request.
                 let done = self.upload.as_ref().is_none_or(|upload| upload.state() == UploadState::Done);
                 if let (Some(lease), Some(link), true) = (&lease, link, done) {
-                    lease.post.give_back(link, Instant::now());
+                    lease.post.give_back(link, now);
                 }
                 self.end = Some(End::Ok);
             }

@@ -31,16 +31,26 @@ pub async fn run(
     let pool = &view.pools[route.targets[place].pool];
     let key = pool.pool.keys.of(&message.parts, exchange.client);
     let mut attempt = Attempt { proxy, route, pool, fresh: false };
+    // The clock was read when the request came, unless it has waited since.
+    let mut now = if message.held_since.is_some() { Instant::now() } else { exchange.start };
+    // Why the last attempt failed, while its backend may well stand open.
+    let mut failed_there = None;
+    // A place in the line of another pool, before a reload, is none in this one's.
+    message.ticket = message.ticket.take().filter(|ticket| ticket.is_for(&pool.pool.shared.hold));
     loop {
-        if message.ticket.is_none() && pool.pool.shared.hold.waiting() > 0 {
+        let visit = Visit { claim: shown.claim(), key, tried: &message.tried, now };
+        if message.ticket.is_none() && pool.pool.shared.hold.waiting() > 0 && pool.deals_anew(&visit) {
             attempt.wait(exchange, view, message).await?;
             return Ok(None);
         }
-        let visit = Visit { claim: shown.claim(), key, tried: &message.tried, now: Instant::now() };
         let (lease, stick) = match pool.pick(&visit, &exchange.visitor.conn.exchange_timer) {
             Ok(picked) => picked,
             Err(NoBackend::BoundToDown) => return Err(attempt.no_backend()),
             Err(NoBackend::NobodyUp) => {
+                // Who failed this request is not down for others: nobody would be waited for.
+                if let Some(kind) = failed_there {
+                    return Err(attempt.give_up(kind, exchange));
+                }
                 message.tried = Tried::default();
                 attempt.wait(exchange, view, message).await?;
                 return Ok(None);
@@ -51,10 +61,10 @@ pub async fn run(
         exchange.stick = Some(stick);
         exchange.backend = Some(lease.post.clone());
 
-        let failed = match attempt.send(exchange, message, &lease).await {
+        let failed = match attempt.send(exchange, message, &lease, now).await {
             Ok(sent) => {
-                let now = pool.pool.plan.sticky.then(unix_now);
-                let cookie = now.and_then(|now| stamp(&pool.pool, &lease.post, &shown, stick, now));
+                let clock = pool.pool.plan.sticky.then(unix_now);
+                let cookie = clock.and_then(|clock| stamp(&pool.pool, &lease.post, &shown, stick, clock));
                 return Ok(Some(message.answered(exchange, lease, sent, cookie)));
             }
             Err(failed) => failed,
@@ -69,6 +79,8 @@ pub async fn run(
             message.tried.add(lease.place);
         }
         pool.pool.series.retried(proxy.thread, reason(failure.what, verdict));
+        failed_there = Some(failed.kind).filter(|kind| !kind.is_evidence());
+        now = Instant::now();
     }
 }
 
@@ -124,6 +136,7 @@ impl Attempt<'_> {
         exchange: &mut Exchange,
         message: &mut Message,
         lease: &Lease,
+        now: Instant,
     ) -> Result<Sent, SendError> {
         let post = &lease.post;
         let request = message.outgoing(exchange, self.route, self.pool, lease);
@@ -132,25 +145,27 @@ impl Attempt<'_> {
             (false, true) => Take::Idle,
             (false, false) => Take::Lively,
         };
-        let now = Instant::now();
         let left = self.left(exchange, now);
         let plan = &self.pool.pool.plan.timeouts;
         let limits = Limits {
+            now,
             timer: &exchange.visitor.conn.exchange_timer,
             connect: plan.connect.min(left),
             response: plan.response.min(left),
         };
         let upload = exchange.upload.clone();
         let result = post.client.send(|| post.vitals.addresses(), request, upload, take, limits).await;
-        let (waited, thread) = (now.elapsed(), self.proxy.thread);
+        let (done, thread) = (Instant::now(), self.proxy.thread);
+        let waited = done.saturating_duration_since(now);
         exchange.waited += waited;
         let series = &post.vitals.series;
         match &result {
             Ok(sent) => {
                 exchange.attempts += u32::from(!self.fresh);
                 exchange.reused = sent.reused;
+                exchange.ttfb = Some(done.saturating_duration_since(exchange.start));
                 series.answered(thread, sent.response.status().as_u16(), waited);
-                lease.answered(waited, now);
+                lease.answered(waited, done);
                 if sent.reused {
                     series.reused(thread);
                 } else {

@@ -142,7 +142,6 @@ impl Message {
         sent: Sent,
         cookie: Option<HeaderValue>,
     ) -> Answer {
-        exchange.ttfb = Some(exchange.start.elapsed());
         exchange.lease = Some(lease);
         exchange.link = Some(sent.link);
         Answer::Relayed {

@@ -18,7 +18,7 @@ const HANDOVER: Duration = Duration::from_secs(10);
 /// tunnel; the lease in its exchange is what a drain or a shutdown cuts it by.
 pub fn open(mut exchange: Box<Exchange>, client: OnUpgrade, backend: OnUpgrade, idle: Duration) {
     exchange.end = Some(End::Upgraded);
-    exchange.record();
+    exchange.record(Instant::now());
     exchange.link = None;
     let timer = Timer::new(&exchange.proxy.wheel);
     exchange.lease = exchange.lease.take().map(|lease| lease.into_tunnel(&timer));

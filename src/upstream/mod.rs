@@ -88,8 +88,16 @@ pub enum SendErrorKind {
     Cut,
 }
 
+impl SendErrorKind {
+    /// Whether it shuts the backend for everybody, not for this request alone.
+    pub fn is_evidence(&self) -> bool {
+        matches!(self, Self::Connect(error) if error.is_evidence())
+    }
+}
+
 /// The limits of one attempt.
 pub struct Limits<'a> {
+    pub now: Instant,
     pub timer: &'a Timer,
     pub connect: Duration,
     /// From the last byte of the request that moved.
@@ -126,17 +134,20 @@ impl Client {
         request: Request<Upload>,
         progress: Option<Rc<Progress>>,
         take: Take,
-        limits: Limits<'_>,
+        mut limits: Limits<'_>,
     ) -> Result<Sent, SendError> {
-        let (mut link, reused) = match self.take(take).await {
+        let (mut link, reused) = match self.take(take, limits.now).await {
             Some(link) => (link, true),
             None => match self.open(&addresses(), &limits).await {
-                Ok(link) => (link, false),
+                Ok(link) => {
+                    limits.now = Instant::now();
+                    (link, false)
+                }
                 Err(kind) => return Err(SendError { kind, unsent: Some(request), reused: false }),
             },
         };
         let mut answer = pin!(link.sender.try_send_request(request));
-        let mut from = Instant::now();
+        let mut from = limits.now;
         loop {
             limits.timer.set(from, limits.response);
             let kind = match limits.timer.limit(answer.as_mut()).await {
@@ -190,7 +201,7 @@ impl Client {
         self.close_idle();
     }
 
-    async fn take(&self, take: Take) -> Option<Link> {
+    async fn take(&self, take: Take, now: Instant) -> Option<Link> {
         let limit = match take {
             Take::Idle => self.keep.get().idle,
             Take::Lively => SURELY_ALIVE.min(self.keep.get().idle),
@@ -198,7 +209,7 @@ impl Client {
         };
         loop {
             let idle = self.idle.borrow_mut().pop()?;
-            if idle.since.elapsed() >= limit {
+            if now.saturating_duration_since(idle.since) >= limit {
                 // Those below it have waited longer still; the sweep closes them.
                 self.idle.borrow_mut().push(idle);
                 return None;

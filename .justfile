@@ -1,0 +1,38 @@
+# `just` lists what there is.
+_list:
+    @just --list
+
+# everything that CI checks
+ci *args:
+    .ci/run {{args}}
+
+# the tests
+test *args:
+    cargo test {{args}}
+
+# the tests through sockets only
+e2e *args:
+    cargo test --test e2e {{args}}
+
+# among curl, wrk, nc and Python's websockets
+outside *args:
+    cargo build
+    tests/outside/run target/debug/pintle {{args}}
+
+# a balancer: just run --to :9001,:9002
+run *args:
+    cargo run -- serve {{args}}
+
+# a balancer with three backends, to try everything
+demo:
+    cargo run --release -- demo
+
+fmt:
+    cargo fmt --all
+
+lint:
+    cargo clippy --all-targets -- -D warnings
+
+# the documentation of the library
+doc:
+    cargo doc --no-deps --open

@@ -1,0 +1,32 @@
+//! Pintle through its sockets: the real balancer in-process, scripted backends, a client that
+//! sees exact bytes.
+//!
+//! One module per promise; tests are named as sentences. What they stand on is in [`support`].
+//! Nothing sleeps: tests wait for what happens, and [`support::eventually`] bounds every wait.
+
+#![allow(clippy::unwrap_used)] // a test that cannot go on has failed
+
+mod support;
+
+mod access_log;
+<<<<<<< HEAD
+mod affinity;
+=======
+>>>>>>> e2e
+mod balancing;
+mod drain;
+mod headers;
+mod health;
+mod hold;
+mod hygiene;
+mod reload;
+mod responses;
+mod retry;
+mod routing;
+<<<<<<< HEAD
+mod shutdown;
+mod timeouts;
+mod websocket;
+=======
+mod timeouts;
+>>>>>>> e2e
