@@ -10,6 +10,8 @@
 //! - hit counters, process ids, dates, lengths of time, the latency of a probe, and how many
 //!   requests there were: see [`normal`]. A `60s` that was typed is compared.
 
+#![allow(clippy::unwrap_used)]
+
 use std::collections::HashMap;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};

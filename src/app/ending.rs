@@ -7,6 +7,7 @@ use tracing::info;
 use super::Signal;
 use super::control::Control;
 use super::reload::Reloading;
+use super::report::counted;
 use super::worker::Order;
 
 /// How long those who were cut may take to let go.
@@ -77,8 +78,10 @@ impl Control {
             "process",
             None,
             format!(
-                "ending: {} connections, {requests} requests and {tunnels} tunnels have {}",
-                self.connections(),
+                "ending: {}, {} and {} have {}",
+                counted(self.connections(), "connection"),
+                counted(requests, "request"),
+                counted(tunnels, "tunnel"),
                 humantime::format_duration(grace + timeout),
             ),
         );
@@ -116,10 +119,10 @@ impl Control {
     async fn finish(&self, report: ShutdownReport) -> ShutdownReport {
         info!(
             event = "process",
-            "ended: {} requests finished, {} requests and {} tunnels cut",
-            report.finished,
-            report.requests_cut,
-            report.tunnels_cut
+            "ended: {} finished, {} and {} cut",
+            counted(report.finished, "request"),
+            counted(report.requests_cut, "request"),
+            counted(report.tunnels_cut, "tunnel")
         );
         self.ask_all(Order::Stop).await;
         self.access_log.close(LOG_PATIENCE);

@@ -254,7 +254,11 @@ pub fn reload(old: &Plan, new: &Plan, fleet: &Fleet, generation: u64) -> ReloadR
     let (mut pools, mut backends) = (0, 0);
     for pool in &new.pools {
         let Some(before) = old.pool(&pool.name) else {
-            report.added.push(format!("pool {} with {} backends", pool.name, pool.backends.len()));
+            report.added.push(format!(
+                "pool {} with {}",
+                pool.name,
+                counted(pool.backends.len() as u64, "backend")
+            ));
             continue;
         };
         pools += 1;
@@ -287,17 +291,19 @@ pub fn reload(old: &Plan, new: &Plan, fleet: &Fleet, generation: u64) -> ReloadR
                     .map(Member::left)
                     .unwrap_or_default();
                 report.draining.push(format!(
-                    "pool {}: {} left the file; {} requests and {} tunnels finish",
-                    pool.name, backend.name, left.in_flight, left.tunnels
+                    "pool {}: {} left the file; {} and {} finish",
+                    pool.name,
+                    backend.name,
+                    counted(left.in_flight, "request"),
+                    counted(left.tunnels, "tunnel")
                 ));
             }
         }
     }
-    let plural = |count| if count == 1 { "" } else { "s" };
     report.kept = vec![format!(
-        "{pools} pool{}, {backends} backend{} with their health and connections",
-        plural(pools),
-        plural(backends)
+        "{}, {} with their health and connections",
+        counted(pools, "pool"),
+        counted(backends, "backend")
     )];
     if old.routes != new.routes {
         report.changed.push(format!("routes: {} → {}", old.routes.len(), new.routes.len()));
@@ -376,6 +382,11 @@ fn backend_change(old: &crate::plan::BackendPlan, new: &crate::plan::BackendPlan
         parts.push(format!("state {:?} → {:?}", old.state, new.state).to_lowercase());
     }
     format!("{} {}", new.name, parts.join(", "))
+}
+
+/// `1 request`, `2 requests`.
+pub fn counted(number: u64, thing: &str) -> String {
+    format!("{number} {thing}{}", if number == 1 { "" } else { "s" })
 }
 
 /// A reload in one line, for the log.

@@ -14,14 +14,14 @@ use std::fs;
 use std::io;
 use std::time::Duration;
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 
 use self::folder::Folder;
 use self::ports::Ports;
-use self::screen::{Places, screen};
+use self::screen::{Places, quoted, screen};
 use super::outcome::{Exit, Failure};
 use super::output::{Output, Style};
 use crate::admin::events::Subscription;
@@ -40,13 +40,17 @@ pub struct DemoArgs {
 }
 
 pub async fn run(args: DemoArgs, output: &Output) -> Result<Exit, Failure> {
+    let mut end = End::listen().map_err(cannot("listen for signals"))?;
     let folder = Folder::make(&std::env::temp_dir()).map_err(cannot("make a temporary folder"))?;
     let (said_tx, said) = mpsc::channel(stage::MAX_SAID);
     let places = set_up(&folder, args.free_ports, said_tx).map_err(cannot("set up the demo"))?;
     let pintle = Pintle::start(Source::File(places.file.clone()), Options::default())
         .await
         .map_err(|error| Failure::failed(error.to_string()))?;
-    all_up(&pintle).await;
+    tokio::select! {
+        () = all_up(&pintle) => {}
+        () = end.asked() => return Ok(Exit::Done),
+    }
     let events = pintle.events().subscribe(None);
 
     if output.json {
@@ -57,12 +61,11 @@ pub async fn run(args: DemoArgs, output: &Output) -> Result<Exit, Failure> {
     for warning in pintle.warnings() {
         output.note(&format!("{} {warning}", output.paint_notes.with(Style::Warn, "warning:")));
     }
-    let mut hangup = signal(SignalKind::hangup()).map_err(cannot("listen for signals"))?;
     tokio::select! {
         // Ctrl-C and SIGTERM end Pintle, and so does `pintle shutdown`.
         _ = pintle.run() => {}
         // The terminal is closed: nobody is left to wait for.
-        _ = hangup.recv() => return Ok(Exit::Done),
+        _ = end.hangup.recv() => return Ok(Exit::Done),
         told = tell(events, said, &places, output) => told?,
     }
     output.say(&format!("ended; {} is gone", folder.path().display()))?;
@@ -89,6 +92,31 @@ fn set_up(folder: &Folder, free_ports: bool, said: mpsc::Sender<String>) -> io::
     fs::write(&places.file, folder::file(listener, admin, &places.shops, spare_address))?;
     stage::start(stage, shops, spare, said)?;
     Ok(places)
+}
+
+/// What ends the demo while Pintle does not listen for signals yet.
+struct End {
+    interrupt: Signal,
+    terminate: Signal,
+    hangup: Signal,
+}
+
+impl End {
+    fn listen() -> io::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    async fn asked(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+            _ = self.hangup.recv() => {}
+        }
+    }
 }
 
 /// So that the first line pasted finds every backend.
@@ -131,7 +159,8 @@ fn sentence(event: &EventView, places: &Places) -> String {
     let message = message.replace("pool app: ", "");
     let message = message.strip_prefix("app/").unwrap_or(&message);
     if message.starts_with("not reloaded") {
-        return format!("{message}; `pintle check {}` shows where", places.file.display());
+        let check = format!("{} check {}", quoted(&places.program), quoted(&places.file));
+        return format!("{message}; `{check}` shows where");
     }
     message.to_owned()
 }

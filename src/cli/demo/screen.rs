@@ -28,7 +28,8 @@ pub struct Places {
 
 pub fn screen(places: &Places, paint: Paint) -> String {
     let title = paint.with(Style::Title, "pintle demo: three session shops, and Pintle in front of them");
-    let mut text = format!("{title}\n\n{}", table(&addresses(places), paint));
+    // Two tables, because what is long in the one must not push the remarks of the other away.
+    let mut text = format!("{title}\n\n{}{}", table(&doors(places), paint), table(&behind(places), paint));
     text += "\nPaste lines into another terminal; what they do is told here. Ctrl-C ends everything.\n";
     for (heading, lines) in lines(places) {
         text += &format!("\n{}\n", paint.with(Style::Faint, &format!("# {heading}")));
@@ -37,12 +38,11 @@ pub fn screen(places: &Places, paint: Paint) -> String {
     text + "\n"
 }
 
-fn addresses(places: &Places) -> Vec<Vec<Cell>> {
+fn doors(places: &Places) -> Vec<Vec<Cell>> {
     let row = |label: &str, value: String, remark: &str| {
         vec![Cell::new(label, Style::Faint), Cell::plain(value), Cell::new(remark, Style::Faint)]
     };
-    let shops = places.shops.iter().enumerate().map(|(index, shop)| format!("b{} {shop}", index + 1));
-    let mut rows = vec![
+    vec![
         row(
             "open",
             format!("http://{}", places.listener),
@@ -50,14 +50,17 @@ fn addresses(places: &Places) -> Vec<Vec<Cell>> {
         ),
         row("admin", format!("http://{}", places.admin), "status and metrics"),
         row("file", places.file.display().to_string(), "what runs; a saved change holds within a second"),
-        row("shops", shops.collect::<Vec<_>>().join("  "), ""),
-    ];
-    for (wanted, got) in &places.moved {
-        rows.push(vec![
-            Cell::new("note", Style::Warn),
-            Cell::plain(format!("port {wanted} is taken, so {got} is used")),
-        ]);
-    }
+    ]
+}
+
+fn behind(places: &Places) -> Vec<Vec<Cell>> {
+    let shops = places.shops.iter().enumerate().map(|(index, shop)| format!("b{} {shop}", index + 1));
+    let shops = shops.collect::<Vec<_>>().join("   ");
+    let mut rows = vec![vec![Cell::new("shops", Style::Faint), Cell::plain(shops)]];
+    rows.extend(places.moved.iter().map(|(wanted, got)| {
+        let note = format!("port {wanted} is taken, so {got} is used");
+        vec![Cell::new("note", Style::Warn), Cell::plain(note)]
+    }));
     rows
 }
 
@@ -147,7 +150,7 @@ fn lines(places: &Places) -> Vec<(&'static str, Vec<String>)> {
 }
 
 /// A path as a shell takes it.
-fn quoted(path: &Path) -> String {
+pub fn quoted(path: &Path) -> String {
     let path = path.display().to_string();
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-+:@%".contains(&byte);
     if path.bytes().all(plain) { path } else { format!("'{}'", path.replace('\'', r"'\''")) }
@@ -176,6 +179,8 @@ mod tests {
     #[test]
     fn a_replaced_port_is_said_and_used() {
         let screen = screen(&places(), Paint(false));
+        let head = "  open   http://127.0.0.1:40123          in a browser";
+        assert!(screen.contains(head), "{screen}");
         assert!(screen.contains("port 8080 is taken, so 40123 is used"), "{screen}");
         assert!(!screen.contains("127.0.0.1:8080"), "{screen}");
     }

@@ -201,3 +201,39 @@ fn line(status: StatusCode, text: &str) -> Response<Full<Bytes>> {
     answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     answer
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpStream;
+
+    use super::super::ports::Ports;
+    use super::*;
+
+    fn ask(at: SocketAddr, line: &str, header: &str) -> String {
+        let mut io = TcpStream::connect(at).unwrap();
+        io.write_all(format!("{line} HTTP/1.1\r\nhost: stage\r\n{header}\r\n").as_bytes()).unwrap();
+        let mut answer = String::new();
+        io.read_to_string(&mut answer).unwrap();
+        answer
+    }
+
+    #[test]
+    fn a_shop_is_started_once_and_only_one_that_there_is() {
+        let Ports { stage, shops, spare, .. } = Ports::take(true).unwrap();
+        let (door, added) = (stage.local_addr().unwrap(), spare.local_addr().unwrap().as_socket().unwrap());
+        let (tell, mut said) = mpsc::channel(MAX_SAID);
+        start(stage, shops, spare, tell).unwrap();
+        assert!(ask(door, "GET /", "").ends_with("b3 runs, b4 does not run\n"));
+
+        let forged = ask(door, "POST /start/b4", "origin: http://example.com\r\n");
+        assert!(forged.starts_with("HTTP/1.1 403 ") && TcpStream::connect(added).is_err(), "{forged}");
+        assert!(ask(door, "POST /start/b7", "").starts_with("HTTP/1.1 404 "));
+
+        let sentence = format!("b4 started at {added}");
+        assert!(ask(door, "POST /start/b4", "").ends_with(&format!("{sentence}\n")));
+        assert_eq!(said.try_recv(), Ok(sentence));
+        assert!(ask(added, "GET /healthz", "connection: close\r\n").starts_with("HTTP/1.1 200 "));
+        assert!(ask(door, "POST /start/b4", "").starts_with("HTTP/1.1 409 "));
+    }
+}
