@@ -94,7 +94,8 @@ impl Control {
             // The level was checked when the file was compiled.
             let _ = events.apply(&self.plan.log);
         }
-        (self.keys, self.shared) = (keys, shared);
+        self.keys = keys;
+        let shared_before = std::mem::replace(&mut self.shared, shared);
         self.generation += 1;
         for pool in &next.pools {
             super::fleet::publish(pool, &self.fleet, Instant::now());
@@ -109,12 +110,9 @@ impl Control {
         }
         self.drain_what_should();
         self.relisten(bound).await;
-        for pool in &old.pools {
-            // Whoever waits looks at the new snapshot, and goes elsewhere if need be.
-            if let Some(shared) = self.shared.get(&pool.name) {
-                shared.hold.wake();
-            }
-        }
+        // Whoever waits looks at the new snapshot, and goes elsewhere if need be: also from a pool
+        // that is gone.
+        shared_before.values().for_each(|shared| shared.hold.wake());
         self.retarget();
         self.rewatch(&text);
         tokio::task::spawn_local(self.ask_all(Order::Look));

@@ -60,6 +60,8 @@ pub enum Order {
     /// A connection that another thread accepted and has too many of.
     Adopt {
         name: Arc<str>,
+        /// The listener's.
+        address: SocketAddr,
         stream: std::net::TcpStream,
         peer: SocketAddr,
     },
@@ -118,7 +120,6 @@ async fn run(kit: Kit) {
         loads: kit.loads,
         listeners: RefCell::default(),
         connections: RefCell::default(),
-        all_leaving: Rc::default(),
     });
     tokio::task::spawn_local(async move { wheel.run().await });
     tokio::task::spawn_local(worker.clone().sweep());
@@ -144,7 +145,6 @@ struct Worker {
     listeners: RefCell<HashMap<SocketAddr, Listening>>,
     /// What wakes each connection: the process drains.
     connections: RefCell<Slab<Timer>>,
-    all_leaving: Rc<Cell<bool>>,
 }
 
 struct Listening {
@@ -170,16 +170,20 @@ impl Worker {
             }
             Order::LeaveAll => {
                 self.listeners.borrow().values().for_each(|listening| listening.leaving.set(true));
-                self.all_leaving.set(true);
                 self.wake_connections();
             }
             Order::StopAccepting => {
                 self.listeners.borrow_mut().drain().for_each(|(_, listening)| listening.task.abort());
             }
             Order::Stop(_) => {}
-            Order::Adopt { name, stream, peer } => {
+            Order::Adopt { name, address, stream, peer } => {
+                // A listener that is gone has left, and so does whoever came by it.
+                let gone = || Rc::new(Cell::new(true));
+                let listeners = self.listeners.borrow();
+                let leaving =
+                    listeners.get(&address).map_or_else(gone, |listening| listening.leaving.clone());
                 if let Ok(stream) = TcpStream::from_std(stream) {
-                    self.welcome(&name, stream, peer, self.all_leaving.clone());
+                    self.welcome(&name, stream, peer, leaving);
                 }
             }
             Order::CloseIdle(vitals, done) => {
@@ -216,7 +220,7 @@ impl Worker {
         let task = tokio::task::spawn_local(async move {
             let thread = worker.proxy.thread;
             let full = || series.rejected(thread, Rejection::MaxConnections);
-            let take = |stream, peer| worker.take(&name, stream, peer, &flag);
+            let take = |stream, peer| worker.take(&name, address, stream, peer, &flag);
             accept::run(listener, worker.descriptors.clone(), full, take).await;
         });
         self.listeners.borrow_mut().insert(address, Listening { task: task.abort_handle(), leaving });
@@ -224,7 +228,14 @@ impl Worker {
 
     /// Serves a new connection here, or hands it to a thread that has far fewer: the kernel
     /// deals by hash, and long-lived tunnels would otherwise pile up on a few threads.
-    fn take(self: &Rc<Self>, name: &Arc<str>, stream: TcpStream, peer: SocketAddr, leaving: &Rc<Cell<bool>>) {
+    fn take(
+        self: &Rc<Self>,
+        name: &Arc<str>,
+        address: SocketAddr,
+        stream: TcpStream,
+        peer: SocketAddr,
+        leaving: &Rc<Cell<bool>>,
+    ) {
         let mine = self.loads[self.proxy.thread].connections();
         let least = self.loads.iter().enumerate().min_by_key(|(_, load)| load.connections());
         if let Some((other, load)) = least
@@ -232,7 +243,7 @@ impl Worker {
             && let Ok(room) = self.others[other].try_reserve()
         {
             if let Ok(stream) = stream.into_std() {
-                room.send(Order::Adopt { name: name.clone(), stream, peer });
+                room.send(Order::Adopt { name: name.clone(), address, stream, peer });
             }
             return;
         }
@@ -272,7 +283,10 @@ impl Worker {
             let serving = Box::pin(serve::connection(io, &visitor.conn, &visitor.limits, handle));
             match serving.await {
                 Served::Closed => return,
-                Served::Refused(_) => return visitor.series.rejected(thread, Rejection::BadRequest),
+                Served::Refused(error) => {
+                    self.proxy.refused(&visitor, &error);
+                    return visitor.series.rejected(thread, Rejection::BadRequest);
+                }
                 Served::SlowHead => return visitor.series.rejected(thread, Rejection::HeaderTimeout),
                 Served::Idle(idle) => io = idle,
             }

@@ -208,6 +208,8 @@ impl Conn {
     /// Sets the limit of a phase that has just begun.
     fn arm(&self, phase: Phase, limits: &ListenerLimits) {
         match phase {
+            // Let in after the others were told to leave: it leaves as they do.
+            Phase::FirstByte if self.leaving.get() => self.watch.set(self.idle_since.get(), LEAVE_AFTER),
             Phase::FirstByte => self.watch.set(self.idle_since.get(), limits.first_byte_timeout),
             Phase::Head => self.watch.set(Instant::now(), limits.header_timeout),
             // A reader that takes nothing is looked at once per idle timeout.

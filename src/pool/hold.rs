@@ -52,6 +52,10 @@ impl Hold {
 }
 
 impl Ticket {
+    pub fn is_for(&self, hold: &Arc<Hold>) -> bool {
+        Arc::ptr_eq(&self.hold, hold)
+    }
+
     /// Waits until this place is the first and somebody called it. May be waited for again.
     pub async fn called(&self) {
         self.called.notified().await;

@@ -190,6 +190,15 @@ impl View {
         Ok((self.posts[place].lease(place, timer, roster.needs_load()), stick))
     }
 
+    /// Whether the visitor needs any backend, and so stands in line with the others who do.
+    pub fn deals_anew(&self, visit: &Visit<'_>) -> bool {
+        match self.bound(visit) {
+            Bound::To(_) => false,
+            Bound::Moved(Stick::MovedDown) => self.pool.plan.cookie.on_down == OnDown::Repick,
+            Bound::Moved(_) => true,
+        }
+    }
+
     /// Whether the visitor belongs to a backend that may still be asked.
     fn bound(&self, visit: &Visit<'_>) -> Bound {
         if !self.pool.plan.sticky {

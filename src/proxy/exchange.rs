@@ -180,8 +180,7 @@ impl Exchange {
         if !self.proxy.log.enabled() {
             return;
         }
-        let first = !self.proxy.log.pending();
-        self.proxy.log.push(&Record {
+        self.proxy.write(&Record {
             at: SystemTime::now() - duration,
             id: self.id.as_str(),
             trace: self.trace.as_deref(),
@@ -209,9 +208,6 @@ impl Exchange {
             user_agent: self.user_agent.as_ref().map(HeaderValue::as_bytes),
             referer: self.referer.as_ref().map(HeaderValue::as_bytes),
         });
-        if first {
-            self.proxy.log_began.notify_one();
-        }
     }
 }
 
@@ -222,6 +218,46 @@ impl Drop for Exchange {
         let unread = self.upload.as_ref().is_some_and(|upload| upload.state() != UploadState::Done);
         self.visitor.conn.closed(now, unread);
     }
+}
+
+/// Writes down a request that hyper refused before there was anything to know of it.
+pub fn record_unparsed(proxy: &Proxy, visitor: &Visitor, status: StatusCode) {
+    let nothing = Finished {
+        method: &Method::GET,
+        status: status.as_u16(),
+        duration: Duration::ZERO,
+        request_bytes: 0,
+        response_bytes: 0,
+    };
+    proxy.unrouted.record(proxy.thread, nothing);
+    proxy.write(&Record {
+        at: SystemTime::now(),
+        id: proxy.ids.next().as_str(),
+        trace: None,
+        client: visitor.conn.peer.ip().to_canonical(),
+        listener: &visitor.listener,
+        proto: "http/1.1",
+        tls: None,
+        method: "",
+        host: "",
+        path: "",
+        query: None,
+        status: status.as_u16(),
+        route: "",
+        pool: "",
+        backend: "",
+        stick: None,
+        attempts: 0,
+        reused: false,
+        duration: Duration::ZERO,
+        ttfb: None,
+        proxy: None,
+        req_bytes: 0,
+        resp_bytes: 0,
+        end: End::BadRequest,
+        user_agent: None,
+        referer: None,
+    });
 }
 
 /// The exchange as the guard of its response body.

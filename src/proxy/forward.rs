@@ -31,17 +31,26 @@ pub async fn run(
     let pool = &view.pools[route.targets[place].pool];
     let key = pool.pool.keys.of(&message.parts, exchange.client);
     let mut attempt = Attempt { proxy, route, pool, fresh: false };
-    let mut now = exchange.start;
+    // The clock was read when the request came, unless it has waited since.
+    let mut now = if message.held_since.is_some() { Instant::now() } else { exchange.start };
+    // Why the last attempt failed, while its backend may well stand open.
+    let mut failed_there = None;
+    // A place in the line of another pool, before a reload, is none in this one's.
+    message.ticket = message.ticket.take().filter(|ticket| ticket.is_for(&pool.pool.shared.hold));
     loop {
-        if message.ticket.is_none() && pool.pool.shared.hold.waiting() > 0 {
+        let visit = Visit { claim: shown.claim(), key, tried: &message.tried, now };
+        if message.ticket.is_none() && pool.pool.shared.hold.waiting() > 0 && pool.deals_anew(&visit) {
             attempt.wait(exchange, view, message).await?;
             return Ok(None);
         }
-        let visit = Visit { claim: shown.claim(), key, tried: &message.tried, now };
         let (lease, stick) = match pool.pick(&visit, &exchange.visitor.conn.exchange_timer) {
             Ok(picked) => picked,
             Err(NoBackend::BoundToDown) => return Err(attempt.no_backend()),
             Err(NoBackend::NobodyUp) => {
+                // Who failed this request is not down for others: nobody would be waited for.
+                if let Some(kind) = failed_there {
+                    return Err(attempt.give_up(kind, exchange));
+                }
                 message.tried = Tried::default();
                 attempt.wait(exchange, view, message).await?;
                 return Ok(None);
@@ -70,6 +79,7 @@ pub async fn run(
             message.tried.add(lease.place);
         }
         pool.pool.series.retried(proxy.thread, reason(failure.what, verdict));
+        failed_there = Some(failed.kind).filter(|kind| !kind.is_evidence());
         now = Instant::now();
     }
 }

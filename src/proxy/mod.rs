@@ -48,7 +48,7 @@ use crate::plan::{Action, ListenerLimits};
 use crate::pool::affinity::mark_private;
 use crate::pool::backend::{Post, Vitals};
 use crate::route::rewrite;
-use crate::telemetry::access_log::Sink;
+use crate::telemetry::access_log::{Record, Sink};
 use crate::telemetry::id::RequestIds;
 use crate::telemetry::{End, ListenerSeries, RouteSeries, Telemetry};
 
@@ -187,6 +187,23 @@ impl Proxy {
         let mut retired = self.retired.borrow_mut();
         retired.retain(|post| post.strong_count() > 0);
         self.view.borrow().posts().cloned().chain(retired.iter().filter_map(Weak::upgrade)).collect()
+    }
+
+    /// A request that hyper could not make sense of, and has answered itself.
+    pub fn refused(&self, visitor: &Visitor, error: &hyper::Error) {
+        let large = error.is_parse_too_large();
+        let status =
+            if large { StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE } else { StatusCode::BAD_REQUEST };
+        exchange::record_unparsed(self, visitor, status);
+    }
+
+    /// Hands a line to the access log, and has it flushed soon if it is the first.
+    fn write(&self, record: &Record<'_>) {
+        let first = !self.log.pending();
+        self.log.push(record);
+        if first {
+            self.log_began.notify_one();
+        }
     }
 
     /// Tells the control thread, unless it has more to read than it can: the next request will.

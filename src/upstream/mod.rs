@@ -88,6 +88,13 @@ pub enum SendErrorKind {
     Cut,
 }
 
+impl SendErrorKind {
+    /// Whether it shuts the backend for everybody, not for this request alone.
+    pub fn is_evidence(&self) -> bool {
+        matches!(self, Self::Connect(error) if error.is_evidence())
+    }
+}
+
 /// The limits of one attempt.
 pub struct Limits<'a> {
     pub now: Instant,

@@ -83,7 +83,8 @@ async fn taken(proxy: &Proxy, a: &Backend, b: &Backend, requests: usize) -> (Vec
 async fn least_conn_sends_to_whoever_has_fewest_in_flight_over_all_threads() {
     let [a, b] = Backend::fleet(["a", "b"]).await;
     let proxy = Proxy::start(Config::app(&[&a, &b], "policy = \"least_conn\"")).await;
-    (a.hold(), b.hold());
+    a.hold();
+    b.hold();
     let (first, at_a) = taken(&proxy, &a, &b, 6).await;
     assert_eq!(at_a, 3);
     a.release();
@@ -103,7 +104,8 @@ async fn least_conn_counts_by_weight() {
     let [a, b] = Backend::fleet(["a", "b"]).await;
     let backends = [a.toml("weight = 3"), b.toml("")];
     let proxy = Proxy::start(Config::default().pool_of("app", &backends, "policy = \"least_conn\"")).await;
-    (a.hold(), b.hold());
+    a.hold();
+    b.hold();
     let (_waiting, at_a) = taken(&proxy, &a, &b, 8).await;
     assert_eq!(at_a, 6);
 }
@@ -119,7 +121,8 @@ async fn random_two_and_least_time_avoid_a_backend_that_is_stuck() {
             a.count() > 0 && b.count() > 0
         })
         .await;
-        (a.hold(), b.hold());
+        a.hold();
+        b.hold();
         let (_waiting, at_a) = taken(&proxy, &a, &b, 8).await;
         assert!((1..=7).contains(&at_a), "{policy}: {at_a}");
         b.release();

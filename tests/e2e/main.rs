@@ -9,9 +9,24 @@
 mod support;
 
 mod access_log;
+<<<<<<< HEAD
+mod affinity;
+=======
+>>>>>>> e2e
 mod balancing;
+mod drain;
 mod headers;
+mod health;
+mod hold;
 mod hygiene;
+mod reload;
 mod responses;
+mod retry;
 mod routing;
+<<<<<<< HEAD
+mod shutdown;
 mod timeouts;
+mod websocket;
+=======
+mod timeouts;
+>>>>>>> e2e

@@ -138,7 +138,7 @@ impl Stage {
             let shop = Rc::new(Shop::new(name.as_str()));
             shop::serve(listener, shop.clone()).await;
             self.seats.borrow_mut()[index].runs = false;
-            let lost = count(shop.sessions() as u64, "log-in");
+            let lost = count(shop.sessions() as u64, "login");
             self.say(format!("{name} crashed, and {lost} with it"));
         });
         Ok(())

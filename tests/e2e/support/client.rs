@@ -37,6 +37,10 @@ impl Ask {
         Self { body: Some(body.into()), ..Self::new("POST", target) }
     }
 
+    pub fn put(target: &str, body: impl Into<Vec<u8>>) -> Self {
+        Self { body: Some(body.into()), ..Self::new("PUT", target) }
+    }
+
     pub fn header(mut self, name: &str, value: &str) -> Self {
         self.fields.push((name.into(), value.into()));
         self

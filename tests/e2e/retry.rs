@@ -1,0 +1,147 @@
+//! What is sent again, what never is, and what a client sees when nothing helps.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use crate::support::{Ask, Backend, Config, Proxy, Reply, Response, eventually};
+
+/// Sends the request until it comes to `backend`, and gives that answer.
+async fn ask_at(proxy: &Proxy, backend: &Backend, ask: &Ask) -> Response {
+    let seen = backend.count();
+    for _ in 0..10 {
+        let answer = proxy.client().ask(ask.clone()).await;
+        if backend.count() > seen {
+            return answer;
+        }
+        assert_eq!(answer.status, 200, "{}", answer.text());
+    }
+    panic!("nothing came to {}", backend.name);
+}
+
+#[tokio::test]
+async fn a_get_over_a_connection_that_the_backend_has_closed_never_fails() {
+    let a = Backend::start("a").await;
+    let idle = Duration::from_millis(10);
+    a.close_after_idle(idle);
+    let proxy = Proxy::over(&[&a]).await;
+    let mut client = proxy.client();
+    // Pauses around the moment at which the backend closes.
+    for round in 0..120 {
+        tokio::time::sleep(idle.mul_f64(0.7 + 0.05 * f64::from(round % 12))).await;
+        assert_eq!(client.get("/").await.status, 200, "round {round}");
+    }
+    assert!(a.accepted() > 2, "the backend has closed connections: {} opened", a.accepted());
+}
+
+#[tokio::test]
+async fn a_post_never_arrives_twice_and_seldom_fails() {
+    let a = Backend::start("a").await;
+    let idle = Duration::from_millis(10);
+    a.close_after_idle(idle);
+    let proxy = Proxy::over(&[&a]).await;
+    let mut client = proxy.client();
+    let mut failed = 0;
+    for round in 0..120 {
+        tokio::time::sleep(idle.mul_f64(0.7 + 0.05 * f64::from(round % 12))).await;
+        let answer = client.post("/", format!("id {round}")).await;
+        if answer.status != 200 {
+            assert!(answer.text().starts_with("502 reset_before_response"), "{}", answer.text());
+            failed += 1;
+        }
+    }
+    let mut times = HashMap::new();
+    for request in a.requests() {
+        *times.entry(request.text()).or_insert(0) += 1;
+    }
+    assert!(times.len() >= 120 - failed && times.values().all(|times| *times == 1), "{times:?}");
+    assert!(failed < 12, "{failed} of 120 failed");
+}
+
+#[tokio::test]
+async fn a_refused_connect_goes_elsewhere_whatever_the_method() {
+    let [mut a, b] = Backend::fleet(["a", "b"]).await;
+    a.die().await;
+    let proxy = Proxy::over(&[&a, &b]).await;
+    for count in 1..=3 {
+        let answer = proxy.client().post("/", "once").await;
+        assert_eq!((answer.status, answer.served_by()), (200, "b"));
+        assert_eq!(b.received(count).await.text(), "once");
+    }
+    for line in proxy.logged(3).await {
+        assert_eq!((line["end"].as_str(), line["attempts"].as_u64()), (Some("ok"), Some(1)), "{line}");
+    }
+}
+
+#[tokio::test]
+async fn a_get_that_is_reset_goes_elsewhere() {
+    let [a, b] = Backend::fleet(["a", "b"]).await;
+    a.reply(Reply::reset());
+    let proxy = Proxy::over(&[&a, &b]).await;
+    let answer = ask_at(&proxy, &a, &Ask::get("/")).await;
+    assert_eq!((answer.status, answer.served_by()), (200, "b"));
+    let retried = async || proxy.log().iter().any(|line| line["attempts"] == 2);
+    eventually("both attempts are in the log", retried).await;
+}
+
+#[tokio::test]
+async fn two_attempts_are_all_there_are() {
+    let [a, b, c] = Backend::fleet(["a", "b", "c"]).await;
+    for backend in [&a, &b, &c] {
+        backend.reply(Reply::reset());
+    }
+    let proxy = Proxy::over(&[&a, &b, &c]).await;
+    let answer = proxy.client().get("/").await;
+    assert!(answer.text().starts_with("502 reset_before_response"), "{}", answer.text());
+    assert_eq!(a.count() + b.count() + c.count(), 2);
+}
+
+#[tokio::test]
+async fn a_get_that_is_reset_where_nobody_else_is_fails_at_once() {
+    let a = Backend::start("a").await;
+    a.reply(Reply::reset());
+    let proxy = Proxy::start(Config::app(&[&a], "hold.timeout = \"5s\"")).await;
+    let begun = Instant::now();
+    let answer = proxy.client().get("/").await;
+    assert!(answer.text().starts_with("502 reset_before_response"), "{}", answer.text());
+    assert!(begun.elapsed() < Duration::from_secs(2), "it was held for {:?}", begun.elapsed());
+    assert_eq!(a.count(), 1);
+}
+
+#[tokio::test]
+async fn a_post_that_is_reset_is_a_502_and_goes_nowhere_else() {
+    let [a, b] = Backend::fleet(["a", "b"]).await;
+    a.reply(Reply::reset());
+    let proxy = Proxy::over(&[&a, &b]).await;
+    let answer = ask_at(&proxy, &a, &Ask::post("/", "body")).await;
+    assert!(answer.text().starts_with("502 reset_before_response"), "{}", answer.text());
+    assert_eq!(a.count(), 1);
+    assert_eq!(proxy.ended("reset_before_response").await["attempts"], 1);
+}
+
+#[tokio::test]
+async fn a_put_whose_body_has_gone_is_not_sent_again() {
+    let [a, b] = Backend::fleet(["a", "b"]).await;
+    a.reply(Reply::reset());
+    let proxy = Proxy::over(&[&a, &b]).await;
+    let answer = ask_at(&proxy, &a, &Ask::put("/", "body")).await;
+    assert!(answer.text().starts_with("502 reset_before_response"), "{}", answer.text());
+}
+
+#[tokio::test]
+async fn an_answer_that_breaks_off_is_not_asked_for_again() {
+    let [a, b] = Backend::fleet(["a", "b"]).await;
+    a.reply(Reply::raw("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf").then_reset());
+    let proxy = Proxy::over(&[&a, &b]).await;
+    let answer = ask_at(&proxy, &a, &Ask::get("/")).await;
+    assert!(!answer.whole, "the client sees that it is cut short");
+    proxy.ended("reset_during_response").await;
+}
+
+#[tokio::test]
+async fn retry_can_be_turned_off() {
+    let [a, b] = Backend::fleet(["a", "b"]).await;
+    a.reply(Reply::reset());
+    let route = "pool = \"app\"\nretry = { attempts = 1 }";
+    let proxy = Proxy::start(Config::app(&[&a, &b], "").route(route)).await;
+    assert_eq!(ask_at(&proxy, &a, &Ask::get("/")).await.status, 502);
+}
