@@ -54,7 +54,7 @@ pub async fn run(args: DemoArgs, output: &Output) -> Result<Exit, Failure> {
     let events = pintle.events().subscribe(None);
 
     if output.json {
-        print_line(output, &places)?;
+        print_line(output, &places.json())?;
     } else if !output.silent() {
         output.print(&screen(&places, output.paint))?;
     }

@@ -5,12 +5,9 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use serde::Serialize;
-
 use crate::cli::output::{Cell, Paint, Style, table};
 
-/// Where everything is. Serialised, it is what `--json` prints first.
-#[derive(Serialize)]
+/// Where everything is.
 pub struct Places {
     pub listener: SocketAddr,
     pub admin: SocketAddr,
@@ -24,6 +21,24 @@ pub struct Places {
     pub program: PathBuf,
     /// Ports that were taken, and what is used instead.
     pub moved: Vec<(u16, u16)>,
+}
+
+impl Places {
+    /// What `--json` prints first.
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::json!({
+            "listener": self.listener,
+            "admin": self.admin,
+            "stage": self.stage,
+            "shops": self.shops,
+            "spare": self.spare,
+            "folder": self.folder,
+            "file": self.file,
+            "socket": self.socket,
+            "program": self.program,
+            "moved": self.moved,
+        })
+    }
 }
 
 pub fn screen(places: &Places, paint: Paint) -> String {
