@@ -97,7 +97,7 @@ fn every_named_limit_is_in_the_source() {
             let path = entry.unwrap().path();
             if path.is_dir() {
                 folders.push(path);
-            } else {
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
                 source.push_str(&std::fs::read_to_string(path).unwrap());
             }
         }
