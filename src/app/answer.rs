@@ -7,7 +7,7 @@ use super::reload::Reloading;
 use super::report;
 use crate::admin::desk::{Ask, Document};
 use crate::admin::view::{CheckReport, DrainView, Fault, StateAnswer, StateOrder};
-use crate::config::{self, Origin};
+use crate::config;
 use crate::drain::Phase;
 use crate::pool::status::Standing;
 
@@ -54,15 +54,8 @@ impl Control {
         Document { content_type: "text/plain; charset=utf-8", text: format!("{:#?}\n", self.plan) }
     }
 
-    fn origin(&self) -> Origin {
-        match &self.source {
-            super::Source::File(path) => config::origin_of(path),
-            super::Source::Text { origin, .. } => origin.clone(),
-        }
-    }
-
     fn check(&self, text: &str) -> CheckReport {
-        let (ok, problems) = match config::compile(text, &self.origin()) {
+        let (ok, problems) = match config::compile(text, &self.source.origin()) {
             Ok(compiled) => (true, compiled.warnings),
             Err(problems) => (false, problems),
         };

@@ -51,6 +51,7 @@ pub struct Control {
     pub loads: Arc<[Load]>,
     pub probes: mpsc::Sender<Vec<Target>>,
     pub source: Source,
+    /// Of a file; polled while the plan wants it.
     pub watch: Option<Watch>,
     pub listeners: Vec<super::Bound>,
     pub started: Instant,
@@ -102,9 +103,8 @@ impl Control {
         }
     }
 
-    /// The first things to do: watch, probe, begin the drains that the file asks for.
+    /// The first things to do: probe, begin the drains that the file asks for.
     pub fn begin(&mut self) {
-        self.rewatch();
         self.retarget();
         self.drain_what_should();
     }
@@ -122,19 +122,10 @@ impl Control {
         }
     }
 
-    /// Watches the file, if there is one and the plan wants it.
-    pub fn rewatch(&mut self) {
-        self.watch = match (&self.source, self.watch.take()) {
-            (Source::File(path), watch) if self.plan.server.watch => {
-                Some(watch.unwrap_or_else(|| Watch::new(path)))
-            }
-            _ => None,
-        };
-    }
-
     async fn tick(&mut self) -> Option<ShutdownReport> {
         let now = Instant::now();
-        if let Some(text) = self.watch.as_mut().and_then(|watch| watch.poll(now)) {
+        let watch = self.watch.as_mut().filter(|_| self.plan.server.watch);
+        if let Some(text) = watch.and_then(|watch| watch.poll(now)) {
             let _ = self.reload(Reloading::Changed(text)).await;
         }
         self.follow_drains(now);

@@ -30,7 +30,8 @@ use crate::admin::events::Events;
 use crate::admin::view::{
     DrainView, Fault, ReloadOrder, ReloadReport, ShutdownOrder, StateAnswer, StateOrder, Status,
 };
-use crate::config::{Origin, Problems};
+use crate::config::watch::Watch;
+use crate::config::{self, Origin, Problems};
 use crate::telemetry::EventLog;
 
 /// How often a drain is looked at while somebody waits for it.
@@ -51,6 +52,29 @@ impl Source {
     /// A text of its own; relative paths in it are relative to the current folder.
     pub fn text(text: impl Into<String>) -> Self {
         Self::Text { text: text.into(), origin: Origin { name: "text".into(), base: PathBuf::from(".") } }
+    }
+
+    /// What it says now.
+    fn read(&self) -> Result<String, Problems> {
+        match self {
+            Self::File(path) => config::text_of(path),
+            Self::Text { text, .. } => Ok(text.clone()),
+        }
+    }
+
+    fn origin(&self) -> Origin {
+        match self {
+            Self::File(path) => config::origin_of(path),
+            Self::Text { origin, .. } => origin.clone(),
+        }
+    }
+
+    /// Watches the file, of which `text` is in force already.
+    fn watch(&self, text: &str) -> Option<Watch> {
+        let Self::File(path) = self else { return None };
+        let mut watch = Watch::new(path);
+        watch.applied(text);
+        Some(watch)
     }
 
     pub fn name(&self) -> String {

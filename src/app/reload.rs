@@ -75,7 +75,7 @@ impl Control {
         report.warnings = report::problems(&warnings);
 
         // Commit.
-        let old = std::mem::replace(&mut self.plan, plan);
+        self.plan = plan;
         let before: Vec<_> = self.fleet.iter().map(|(key, member)| (key.clone(), member.phase())).collect();
         self.fleet.adopt(&self.plan.pools, vitals, false, Instant::now());
         self.access_log.apply(log);
@@ -103,29 +103,23 @@ impl Control {
         // that is gone.
         shared_before.values().for_each(|shared| shared.hold.wake());
         self.retarget();
-        self.rewatch();
         tokio::task::spawn_local(self.ask_all(Order::Look));
         Ok(report)
     }
 
     fn compile(&mut self, why: Reloading) -> Result<Compiled, Problems> {
-        let (text, given) = match (why, &self.source) {
-            (Reloading::Changed(text), _) => (text, false),
-            (Reloading::Asked(Some(text)), _) => (text, true),
-            (Reloading::Asked(None), Source::File(path)) => {
-                let compiled = config::load(path);
-                if let (Some(watch), Ok(text)) = (&mut self.watch, std::fs::read_to_string(path)) {
+        let (text, given) = match why {
+            Reloading::Changed(text) => (text, false),
+            Reloading::Asked(Some(text)) => (text, true),
+            Reloading::Asked(None) => {
+                let text = self.source.read()?;
+                if let Some(watch) = &mut self.watch {
                     watch.applied(&text);
                 }
-                return compiled;
+                (text, false)
             }
-            (Reloading::Asked(None), Source::Text { text, .. }) => (text.clone(), false),
         };
-        let origin = match &self.source {
-            Source::File(path) => config::origin_of(path),
-            Source::Text { origin, .. } => origin.clone(),
-        };
-        let compiled = config::compile(&text, &origin)?;
+        let compiled = config::compile(&text, &self.source.origin())?;
         if let (true, Source::Text { text: current, .. }) = (given, &mut self.source) {
             *current = text;
         }

@@ -120,7 +120,8 @@ async fn the_attributes_are_the_files() {
     let proxy = Proxy::start(sticky(&[&a], lines)).await;
     let answer = proxy.client().get("/").await;
     let text = answer.header("set-cookie").expect("a cookie");
-    for part in ["Path=/shop", "Domain=shop.example", "Secure", "SameSite=Strict", "Max-Age=600", "Expires="] {
+    for part in ["Path=/shop", "Domain=shop.example", "Secure", "SameSite=Strict", "Max-Age=600", "Expires="]
+    {
         assert!(text.contains(part), "{part} is missing: {text}");
     }
     assert!(!text.contains("HttpOnly"), "{text}");

@@ -6,8 +6,6 @@
 
 #![allow(clippy::unwrap_used)] // a test that cannot go on has failed
 
-
-
 mod support;
 
 mod affinity;
