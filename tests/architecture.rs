@@ -15,11 +15,8 @@ const LEAVES: [&str; 3] = ["plan", "drain", "telemetry"];
 /// Past this many lines, tests not counted, a file is asked whether a second idea moved in.
 const LONG: usize = 400;
 /// Those that were asked, and what they answered.
-const LONG_AND_ONE_IDEA: [(&str, &str); 3] = [
-    ("plan.rs", "every plan type, plain values with a line of meaning each"),
-    ("app/control.rs", "the one writer of phases, health and eligibility"),
-    ("app/report.rs", "all that an operator is shown, read from one state"),
-];
+const LONG_AND_ONE_IDEA: [(&str, &str); 1] =
+    [("plan.rs", "every plan type, plain values with a line of meaning each")];
 /// Crates that Pintle is built on.
 const BUILT_ON: [&str; 8] =
     ["hyper", "hyper-util", "tokio", "cookie", "siphasher", "arc-swap", "serde", "toml"];

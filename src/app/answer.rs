@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::control::{Control, sessions};
+use super::control::Control;
+use super::health::sessions;
 use super::reload::Reloading;
 use super::report;
 use crate::admin::desk::{Ask, Document};
@@ -49,9 +50,9 @@ impl Control {
         Err(waiting.map(|pool| format!("pool {} has no probe's verdict yet", pool.name)).collect())
     }
 
-    /// The configuration as it runs. Secrets print as `***`.
+    /// The configuration in force. It names its secrets and holds none.
     fn document(&self) -> Document {
-        Document { content_type: "text/plain; charset=utf-8", text: format!("{:#?}\n", self.plan) }
+        Document { content_type: "application/toml; charset=utf-8", text: self.text.clone() }
     }
 
     fn check(&self, text: &str) -> CheckReport {
@@ -164,6 +165,7 @@ impl Control {
                 format!("{name} {after}{}{stay}: an operator's word{why}", until.unwrap_or_default()),
             );
         }
+        self.save_words();
         let pool = self.plan.pool(&key.0).expect("its presence was checked");
         let member = self.fleet.get(key).expect("its presence was checked");
         if notes.is_empty() && word == Phase::Active && !member.is_up() {

@@ -6,9 +6,13 @@
 
 mod answer;
 mod control;
+mod diff;
+mod drains;
 mod ending;
 mod fleet;
+mod health;
 mod keys;
+mod overrides;
 mod probe;
 mod reload;
 mod report;

@@ -7,7 +7,7 @@ use tracing::warn;
 
 use super::control::Control;
 use super::worker::Order;
-use super::{Bound, Source, keys, report};
+use super::{Bound, Source, diff, keys, report};
 use crate::admin::view::{Fault, LastReload, ReloadReport};
 use crate::config::{self, Compiled, Problems};
 use crate::listen;
@@ -38,7 +38,7 @@ impl Control {
                 report.seconds = begun.elapsed().as_secs_f64();
                 self.telemetry.process().reloaded(ReloadResult::Applied, self.generation, SystemTime::now());
                 self.last_reload = Some(LastReload { at, ok: true, detail: None });
-                self.tell("reload", None, report::reload_sentence(&report));
+                self.tell("reload", None, diff::reload_sentence(&report));
                 Ok(report)
             }
             Err(fault) => {
@@ -55,7 +55,7 @@ impl Control {
     }
 
     async fn try_reload(&mut self, why: Reloading) -> Result<ReloadReport, Fault> {
-        let Compiled { plan, warnings } = self.compile(why).map_err(|problems| {
+        let (text, Compiled { plan, warnings }) = self.compile(why).map_err(|problems| {
             report::invalid(
                 &problems,
                 &format!("not reloaded: {}; generation {} stays", problems.summary(), self.generation),
@@ -73,7 +73,7 @@ impl Control {
         let shared = shared(&plan.pools, |name| self.shared.get(name).cloned());
         let carry = Carry { telemetry: &self.telemetry, vitals: &vitals, shared: &shared, keys: &keys };
         let next = Arc::new(snapshot(plan.clone(), self.generation + 1, &carry));
-        let mut report = report::reload(&self.plan, &plan, &self.fleet, self.generation + 1);
+        let mut report = diff::reload(&self.plan, &plan, &self.fleet, self.generation + 1);
         report.source = self.source.name();
         report.warnings = report::problems(&warnings);
         let waits =
@@ -81,7 +81,7 @@ impl Control {
         report.restart_only = waits.map(|(key, _)| key.to_owned()).collect();
 
         // Commit.
-        self.plan = plan;
+        (self.plan, self.text) = (plan, text);
         let before: Vec<_> = self.fleet.iter().map(|(key, member)| (key.clone(), member.phase())).collect();
         self.fleet.adopt(&self.plan.pools, vitals, false, Instant::now());
         self.access_log.apply(log);
@@ -109,11 +109,12 @@ impl Control {
         // that is gone.
         shared_before.values().for_each(|shared| shared.hold.wake());
         self.retarget();
+        self.save_words();
         tokio::task::spawn_local(self.ask_all(Order::Look));
         Ok(report)
     }
 
-    fn compile(&mut self, why: Reloading) -> Result<Compiled, Problems> {
+    fn compile(&mut self, why: Reloading) -> Result<(String, Compiled), Problems> {
         let (text, given) = match why {
             Reloading::Changed(text) => (text, false),
             Reloading::Asked(Some(text)) => (text, true),
@@ -127,9 +128,9 @@ impl Control {
         };
         let compiled = config::compile(&text, &self.source.origin())?;
         if let (true, Source::Text { text: current, .. }) = (given, &mut self.source) {
-            *current = text;
+            current.clone_from(&text);
         }
-        Ok(compiled)
+        Ok((text, compiled))
     }
 
     /// Opens the addresses that the plan adds.

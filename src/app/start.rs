@@ -116,6 +116,7 @@ impl Pintle {
             loads,
             probes,
             watch: source.watch(&text),
+            text,
             source,
             listeners: Vec::new(),
             started: Instant::now(),

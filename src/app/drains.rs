@@ -1,0 +1,149 @@
+//! Drains and slow starts, followed: what a change of phase begins, and what each tick goes on
+//! with. When a drain is over is `drain`'s decision.
+
+use std::time::{Duration, Instant, SystemTime};
+
+use super::control::{Control, Echo};
+use super::fleet::{Key, publish};
+use super::report;
+use super::worker::Order;
+use crate::drain::{Phase, Step};
+use crate::telemetry::DrainOutcome;
+
+impl Control {
+    /// Begins the drain of every backend that should have one and has none.
+    pub fn drain_what_should(&mut self) {
+        let due: Vec<_> = self
+            .fleet
+            .iter()
+            .filter(|(_, member)| member.drain.is_none() && member.words.phase() != Phase::Active)
+            .map(|(key, _)| key.clone())
+            .collect();
+        for key in due {
+            self.phase_turned(&key, None);
+        }
+    }
+
+    /// A backend's phase has changed: begin its drain, or tell that it is back.
+    pub fn phase_turned(&mut self, key: &Key, deadline: Option<Duration>) -> Option<u64> {
+        let now = Instant::now();
+        let member = self.fleet.get_mut(key)?;
+        let drains = match member.phase() {
+            Phase::Draining => Some(deadline.map(|deadline| now + deadline)),
+            Phase::Stopped => Some(Some(now)),
+            Phase::Active | Phase::Drained => None,
+        };
+        let id = drains.map(|deadline| {
+            member.begin_drain(self.next_drain, deadline, now);
+            self.next_drain += 1;
+            member.drain.as_ref().map_or(0, |following| following.id)
+        });
+        self.publish(&key.0);
+        self.retarget();
+        if let Some(id) = id {
+            self.have_acknowledged(key.clone(), id);
+        }
+        id
+    }
+
+    /// Asks every thread to look at how things stand, and hears when all have.
+    fn have_acknowledged(&self, key: Key, drain: u64) {
+        let all = self.ask_all(Order::Look);
+        let echo = self.echo.clone();
+        tokio::task::spawn_local(async move {
+            all.await;
+            let _ = echo.send(Echo::Acknowledged(key, drain)).await;
+        });
+    }
+
+    pub(super) fn hear(&mut self, echo: Echo) {
+        let (Echo::Acknowledged(key, id) | Echo::Emptied(key, id)) = &echo;
+        let Some(member) = self.fleet.get_mut(key) else { return };
+        let Some(following) = member.drain.as_mut().filter(|following| following.id == *id) else { return };
+        if let Echo::Acknowledged(..) = echo {
+            following.drain.acknowledge();
+            return;
+        }
+        following.drain.emptied();
+        following.over = Some(Instant::now());
+        member.state_since = SystemTime::now();
+        let view = report::drain(key, member);
+        let cut = view.as_ref().map_or(0, |view| view.requests_cut + view.tunnels_cut);
+        let outcome = if cut == 0 { DrainOutcome::Drained } else { DrainOutcome::Forced };
+        if let Some(pool) = self.pool(&key.0) {
+            pool.series.drained(outcome);
+        }
+        if let Some(view) = view {
+            let ended = view.sessions_ended;
+            let message = format!(
+                "{}/{} drained in {:.0} s: {ended} sessions ended by themselves, {} moved, {} WebSockets cut, {} requests cut",
+                key.0, key.1, view.elapsed_seconds, view.sessions_moved, view.tunnels_cut, view.requests_cut,
+            );
+            self.tell("drain", Some(key), message);
+        }
+        self.publish(&key.0);
+    }
+
+    pub(super) fn follow_drains(&mut self, now: Instant) {
+        let mut steps = Vec::new();
+        for (key, member) in self.fleet.iter_mut() {
+            if member.drain.as_ref().is_none_or(|following| following.drain.is_over()) {
+                continue;
+            }
+            let left = member.left();
+            let Some(following) = &mut member.drain else { continue };
+            if let Some(step) = following.drain.step(left, now) {
+                if following.sessions_moved == 0 && step != Step::CloseIdle {
+                    following.sessions_moved = left.sessions;
+                }
+                steps.push((key.clone(), following.id, member.vitals.clone(), step));
+            }
+        }
+        for (key, id, vitals, step) in steps {
+            match step {
+                Step::CloseTokens => {
+                    self.publish(&key.0);
+                    self.have_acknowledged(key, id);
+                }
+                Step::Cut => {
+                    self.publish(&key.0);
+                    let cut = self.ask_all(move |done| Order::Cut(vitals.clone(), done));
+                    let (echo, key) = (self.echo.clone(), key);
+                    tokio::task::spawn_local(async move {
+                        cut.await;
+                        let _ = echo.send(Echo::Acknowledged(key, id)).await;
+                    });
+                }
+                Step::CloseIdle => {
+                    let closed = self.ask_all(move |done| Order::CloseIdle(vitals.clone(), done));
+                    let echo = self.echo.clone();
+                    tokio::task::spawn_local(async move {
+                        closed.await;
+                        let _ = echo.send(Echo::Emptied(key, id)).await;
+                    });
+                }
+            }
+        }
+    }
+
+    /// Effective weights change in steps, outside the request path.
+    pub(super) fn follow_slow_starts(&mut self, now: Instant) {
+        let pools: Vec<_> = self.live.load().pools.clone();
+        for pool in pools.iter().filter(|pool| !pool.plan.slow_start.is_zero()) {
+            let slow_start = pool.plan.slow_start;
+            let mut starting = false;
+            for backend in &pool.backends {
+                let key = (pool.plan.name.clone(), backend.plan.name.clone());
+                let Some(member) = self.fleet.get_mut(&key) else { continue };
+                let Some(since) = member.back_since else { continue };
+                starting = true;
+                if now.saturating_duration_since(since) >= slow_start {
+                    member.back_since = None;
+                }
+            }
+            if starting {
+                publish(pool, &self.fleet, now);
+            }
+        }
+    }
+}
