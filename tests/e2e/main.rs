@@ -8,12 +8,18 @@
 
 mod support;
 
+mod access_log;
 mod affinity;
+mod balancing;
 mod drain;
+mod headers;
 mod health;
 mod hold;
+mod hygiene;
 mod reload;
+mod responses;
 mod retry;
 mod routing;
 mod shutdown;
+mod timeouts;
 mod websocket;

@@ -10,6 +10,7 @@ use super::backend::Backend;
 pub struct Config {
     server: String,
     listener: String,
+    log: String,
     text: String,
 }
 
@@ -41,6 +42,12 @@ impl Config {
         self
     }
 
+    /// Lines of `[log.access]`.
+    pub fn log(mut self, lines: &str) -> Self {
+        writeln!(self.log, "{lines}").unwrap();
+        self
+    }
+
     /// Lines of one more `[[route]]`.
     pub fn route(self, lines: &str) -> Self {
         self.text(&format!("[[route]]\n{lines}\n"))
@@ -53,11 +60,11 @@ impl Config {
     }
 
     pub fn render(&self, folder: &Path) -> String {
-        let Self { server, listener, text } = self;
+        let Self { server, listener, log, text } = self;
         let workers = if server.contains("workers") { "" } else { "workers = 2\n" };
-        let log = folder.join("access.log");
+        let output = folder.join("access.log");
         format!(
-            "[server]\n{workers}{server}\n[log.access]\nformat = \"json\"\noutput = {log:?}\n\
+            "[server]\n{workers}{server}\n[log.access]\nformat = \"json\"\noutput = {output:?}\n{log}\
              [admin]\nbind = \"127.0.0.1:0\"\n[listener.web]\nbind = \"127.0.0.1:0\"\n{listener}\n{text}"
         )
     }

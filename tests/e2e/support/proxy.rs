@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use pintle::admin::view::{BackendView, DrainView, Fault, ReloadReport, StateAnswer, StateOrder, Status};
-use pintle::app::{Options, Pintle, ShutdownReport, Source};
+use pintle::app::{Options, Pintle, ShutdownReport, Source, StartError};
 use serde_json::Value;
 
 use super::backend::Backend;
@@ -38,7 +38,8 @@ impl Proxy {
         let text = config.into().render(&folder);
         let pintle = match Pintle::start(Source::text(&text), Options::default()).await {
             Ok(pintle) => pintle,
-            Err(error) => panic!("{error}\n{text}"),
+            Err(StartError::Config(problems)) => panic!("{}", problems.render(false)),
+            Err(error) => panic!("{error}"),
         };
         let address = pintle.address().expect("it listens");
         let admin = pintle.admin_address().expect("it has an admin address");

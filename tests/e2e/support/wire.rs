@@ -119,11 +119,11 @@ impl Wire {
         within("a response head", self.head()).await.map(Response::parse)
     }
 
-    /// The next final response to a request of that method, with its body.
+    /// The next final response, or a 101, to a request of that method, with its body.
     pub async fn response(&mut self, method: &str) -> Option<Response> {
         loop {
             let mut response = self.response_head().await?;
-            if response.status >= 200 {
+            if response.status >= 200 || response.status == 101 {
                 self.finish_response(method, &mut response).await;
                 return Some(response);
             }
