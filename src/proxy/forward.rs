@@ -33,17 +33,22 @@ pub async fn run(
     let mut attempt = Attempt { proxy, route, pool, fresh: false };
     // The clock was read when the request came, unless it has waited since.
     let mut now = if message.held_since.is_some() { Instant::now() } else { exchange.start };
-    // Why the last attempt failed, while its backend may well stand open.
+    // Whom to ask once more, on a fresh connection.
+    let mut again = None;
+    // Why the last backend is not asked again, while it may well stand open.
     let mut failed_there = None;
     // A place in the line of another pool, before a reload, is none in this one's.
     message.ticket = message.ticket.take().filter(|ticket| ticket.is_for(&pool.pool.shared.hold));
     loop {
         let visit = Visit { claim: shown.claim(), key, tried: &message.tried, now };
-        if message.ticket.is_none() && pool.pool.shared.hold.waiting() > 0 && pool.deals_anew(&visit) {
+        let others_wait = message.ticket.is_none() && pool.pool.shared.hold.waiting() > 0;
+        if others_wait && again.is_none() && pool.deals_anew(&visit) {
             attempt.wait(exchange, view, message).await?;
             return Ok(None);
         }
-        let (lease, stick) = match pool.pick(&visit, &exchange.visitor.conn.exchange_timer) {
+        let picked =
+            again.take().map_or_else(|| pool.pick(&visit, &exchange.visitor.conn.exchange_timer), Ok);
+        let (lease, stick) = match picked {
             Ok(picked) => picked,
             Err(NoBackend::BoundToDown) => return Err(attempt.no_backend()),
             Err(NoBackend::NobodyUp) => {
@@ -75,12 +80,14 @@ pub async fn run(
             return Err(attempt.give_up(failed.kind, exchange));
         }
         attempt.fresh = verdict == Verdict::SameFresh;
-        if verdict == Verdict::Elsewhere {
-            message.tried.add(lease.place);
-        }
         pool.pool.series.retried(proxy.thread, reason(failure.what, verdict));
-        failed_there = Some(failed.kind).filter(|kind| !kind.is_evidence());
         now = Instant::now();
+        if attempt.fresh {
+            again = Some((lease, stick));
+        } else {
+            message.tried.add(lease.place);
+            failed_there = Some(failed.kind).filter(|kind| !kind.is_evidence());
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! What is sent again, what never is, and what a client sees when nothing helps.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use crate::support::{Ask, Backend, Config, Proxy, Reply, Response, eventually};
@@ -55,6 +56,31 @@ async fn a_post_never_arrives_twice_and_seldom_fails() {
     }
     assert!(times.len() >= 120 - failed && times.values().all(|times| *times == 1), "{times:?}");
     assert!(failed < 12, "{failed} of 120 failed");
+}
+
+#[tokio::test]
+async fn a_dead_connection_says_nothing_of_its_backend() {
+    let [a, b] = Backend::fleet(["a", "b"]).await;
+    for backend in [&a, &b] {
+        // The second request on a connection finds it dead.
+        let known = Mutex::new(HashSet::new());
+        backend.answer(move |request| match known.lock().unwrap().insert(request.connection) {
+            true => Reply::text("x"),
+            false => Reply::close(),
+        });
+    }
+    let proxy = Proxy::start(Config::app(&[&a, &b], "").server("workers = 1")).await;
+    let mut client = proxy.client();
+    let mut order = Vec::new();
+    for _ in 0..12 {
+        let answer = client.get("/").await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        order.push(answer.served_by().to_owned());
+    }
+    assert!(order.windows(2).all(|pair| pair[0] != pair[1]), "the same backend is asked again: {order:?}");
+    let lines = proxy.logged(12).await;
+    assert!(lines.iter().all(|line| line["attempts"] == 1), "and that is no attempt of its own");
+    assert!(a.count() + b.count() > 12, "{} and {}", a.count(), b.count());
 }
 
 #[tokio::test]
