@@ -41,7 +41,7 @@ fn compiles(name: &str, text: &str) {
 #[test]
 fn every_command_and_flag_in_the_readme_exists() {
     let main = help(&[]);
-    let known: BTreeSet<&str> = after(&main, "Commands:").map(|line| first_word(line)).collect();
+    let known: BTreeSet<&str> = after(&main, "Commands:").map(first_word).collect();
     let mut pages: BTreeMap<String, String> = BTreeMap::new();
     let mut seen = 0;
     for command in commands(README) {
@@ -65,10 +65,10 @@ fn every_command_and_flag_in_the_readme_exists() {
 #[test]
 fn every_flag_named_by_itself_belongs_to_some_command() {
     let main = help(&[]);
-    let names: Vec<&str> = after(&main, "Commands:").map(|line| first_word(line)).collect();
+    let names: Vec<&str> = after(&main, "Commands:").map(first_word).collect();
     let pages: String = names.iter().map(|name| help(&[name])).collect();
     let flags: BTreeSet<&str> =
-        inline(README).filter(|code| code.starts_with("--")).map(|code| first_word(code)).collect();
+        inline(README).filter(|code| code.starts_with("--")).map(first_word).collect();
     assert!(flags.len() > 5);
     for flag in flags {
         assert!(pages.split([' ', ',', '\n']).any(|word| word == flag), "no command has `{flag}`");
@@ -78,7 +78,7 @@ fn every_flag_named_by_itself_belongs_to_some_command() {
 #[test]
 fn every_environment_variable_in_the_readme_is_read_somewhere() {
     let main = help(&[]);
-    let names: Vec<&str> = after(&main, "Commands:").map(|line| first_word(line)).collect();
+    let names: Vec<&str> = after(&main, "Commands:").map(first_word).collect();
     let mut known: String = names.iter().map(|name| help(&[name])).collect();
     known.push_str(include_str!("../src/cli/client.rs"));
     let named: BTreeSet<&str> = inline(README).filter(|code| code.starts_with("PINTLE_")).collect();
@@ -97,7 +97,7 @@ fn every_named_limit_is_in_the_source() {
             let path = entry.unwrap().path();
             if path.is_dir() {
                 folders.push(path);
-            } else {
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
                 source.push_str(&std::fs::read_to_string(path).unwrap());
             }
         }
@@ -163,9 +163,10 @@ fn commands(document: &str) -> Vec<String> {
 }
 
 fn help(of: &[&str]) -> String {
-    let output = Command::new(env!("CARGO_BIN_EXE_pintle")).args(of).arg("--help").output().unwrap();
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_pintle")).args(of).arg("--help").output().expect("it starts");
     assert!(output.status.success(), "pintle {of:?} --help");
-    String::from_utf8(output.stdout).unwrap()
+    String::from_utf8(output.stdout).expect("help is UTF-8")
 }
 
 /// The lines of a section of a help page.

@@ -86,7 +86,7 @@ impl Control {
         report.restart_only = waits.map(|(key, _)| key.to_owned()).collect();
 
         // Commit.
-        let old = std::mem::replace(&mut self.plan, plan);
+        self.plan = plan;
         let before: Vec<_> = self.fleet.iter().map(|(key, member)| (key.clone(), member.phase())).collect();
         self.fleet.adopt(&self.plan.pools, vitals, false, Instant::now());
         self.access_log.apply(log);

@@ -140,7 +140,8 @@ impl Attempt<'_> {
     ) -> Result<Sent, SendError> {
         let post = &lease.post;
         let request = message.outgoing(exchange, self.route, self.pool, lease);
-        let take = match (self.fresh, exchange.method.is_idempotent()) {
+        let replayable = exchange.upload.is_none() && exchange.method.is_idempotent();
+        let take = match (self.fresh, replayable) {
             (true, _) => Take::Fresh,
             (false, true) => Take::Idle,
             (false, false) => Take::Lively,

@@ -9,10 +9,7 @@
 mod support;
 
 mod access_log;
-<<<<<<< HEAD
 mod affinity;
-=======
->>>>>>> e2e
 mod balancing;
 mod drain;
 mod headers;
@@ -23,10 +20,6 @@ mod reload;
 mod responses;
 mod retry;
 mod routing;
-<<<<<<< HEAD
 mod shutdown;
 mod timeouts;
 mod websocket;
-=======
-mod timeouts;
->>>>>>> e2e

@@ -12,8 +12,6 @@ async fn relayed(ask: Ask, reply: Reply) -> (Option<Response>, Client, (Proxy, B
     let mut client = proxy.client();
     let answer = client.try_ask(&ask).await;
     (answer, client, (proxy, backend))
-<<<<<<< HEAD
-=======
 }
 
 /// A proxy before a backend that gives the n-th of these replies to a request for `/n`.
@@ -23,7 +21,6 @@ async fn scripted(replies: &[Reply]) -> (Backend, Proxy) {
     backend.answer(move |request| replies[request.target[1..].parse::<usize>().unwrap()].clone());
     let proxy = Proxy::over(&[&backend]).await;
     (backend, proxy)
->>>>>>> e2e
 }
 
 #[tokio::test]
@@ -32,20 +29,6 @@ async fn a_body_cut_short_is_visible_to_the_client() {
     let replies = [
         Reply::raw("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello").then_close(),
         Reply::raw("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello").then_reset(),
-<<<<<<< HEAD
-        Reply::raw("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n").then_close(),
-        Reply::raw("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nff\r\nhello").then_close(),
-        Reply::raw("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\nXX\r\n").then_stall(),
-        Reply::raw("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n").then_close(),
-    ] {
-        let shown = format!("{reply:?}");
-        let (answer, _, (proxy, _backend)) = relayed(Ask::get("/"), reply).await;
-        let answer = answer.expect("the head came");
-        assert_eq!(answer.status, 200, "{shown}");
-        assert!(!answer.whole, "{shown}");
-        assert!("hello".starts_with(&answer.text()), "{shown}: {}", answer.text());
-        assert_eq!(proxy.logged(1).await[0]["end"], "reset_during_response", "{shown}");
-=======
         Reply::raw(format!("{chunked}5\r\nhello\r\n")).then_close(),
         Reply::raw(format!("{chunked}ff\r\nhello")).then_close(),
         Reply::raw(format!("{chunked}5\r\nhello\r\nXX\r\n")).then_stall(),
@@ -60,7 +43,6 @@ async fn a_body_cut_short_is_visible_to_the_client() {
     }
     for line in proxy.logged(replies.len()).await {
         assert_eq!(line["end"], "reset_during_response", "{line}");
->>>>>>> e2e
     }
 }
 
@@ -119,17 +101,10 @@ async fn an_answer_that_is_no_http_is_a_502() {
     ] {
         table.push(format!("HTTP/1.1 200 OK\r\n{lines}\r\n\r\n5\r\nhello\r\n0\r\n\r\n"));
     }
-<<<<<<< HEAD
-    for bytes in table {
-        let (answer, _, (proxy, _backend)) =
-            relayed(Ask::post("/", ""), Reply::raw(bytes.clone()).then_close()).await;
-        let answer = answer.unwrap_or_else(|| panic!("no answer for {bytes:?}"));
-=======
     let replies: Vec<_> = table.iter().map(|bytes| Reply::raw(bytes.as_str()).then_close()).collect();
     let (_backend, proxy) = scripted(&replies).await;
     for (place, bytes) in table.iter().enumerate() {
         let answer = proxy.client().post(&format!("/{place}"), "").await;
->>>>>>> e2e
         assert_eq!(answer.status, 502, "{bytes:?}");
         assert!(answer.text().contains("502 bad_response"), "{bytes:?}: {}", answer.text());
     }

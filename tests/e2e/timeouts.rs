@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, Socket, Type};
 
-use crate::support::{Ask, Backend, Config, Proxy, Reply, eventually};
+use crate::support::{Ask, Backend, Config, Proxy, Reply, eventually, within};
 
 /// More than the wheel's step, less than anybody would notice.
 const SHORT: &str = "\"300ms\"";
@@ -49,7 +49,7 @@ async fn a_head_that_dawdles_is_a_408_however_busy_its_bytes() {
             answer = next.await.ok();
         }
     };
-    shortly(took(drip).await);
+    shortly(took(within("an answer to half a head", drip)).await);
     assert_eq!(answer.flatten().unwrap().status, 408);
     assert_eq!(backend.count(), 0);
     drop(wire);

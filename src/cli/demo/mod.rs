@@ -21,7 +21,7 @@ use tokio::time::{Instant, sleep};
 
 use self::folder::Folder;
 use self::ports::Ports;
-use self::screen::{Places, document, quoted, screen};
+use self::screen::{Places, quoted, screen};
 use super::outcome::{Exit, Failure};
 use super::output::{Output, Style};
 use crate::admin::events::Subscription;
@@ -54,7 +54,7 @@ pub async fn run(args: DemoArgs, output: &Output) -> Result<Exit, Failure> {
     let events = pintle.events().subscribe(None);
 
     if output.json {
-        print_line(output, &document(&places))?;
+        print_line(output, &places.json())?;
     } else if !output.silent() {
         output.print(&screen(&places, output.paint))?;
     }

@@ -5,8 +5,6 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use serde_json::{Value, json};
-
 use crate::cli::output::{Cell, Paint, Style, table};
 
 /// Where everything is.
@@ -25,20 +23,22 @@ pub struct Places {
     pub moved: Vec<(u16, u16)>,
 }
 
-/// What `--json` prints first.
-pub fn document(places: &Places) -> Value {
-    json!({
-        "listener": places.listener,
-        "admin": places.admin,
-        "stage": places.stage,
-        "shops": places.shops,
-        "spare": places.spare,
-        "folder": places.folder,
-        "file": places.file,
-        "socket": places.socket,
-        "program": places.program,
-        "moved": places.moved,
-    })
+impl Places {
+    /// What `--json` prints first.
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::json!({
+            "listener": self.listener,
+            "admin": self.admin,
+            "stage": self.stage,
+            "shops": self.shops,
+            "spare": self.spare,
+            "folder": self.folder,
+            "file": self.file,
+            "socket": self.socket,
+            "program": self.program,
+            "moved": self.moved,
+        })
+    }
 }
 
 pub fn screen(places: &Places, paint: Paint) -> String {
@@ -194,7 +194,7 @@ mod tests {
     #[test]
     fn a_replaced_port_is_said_and_used() {
         let screen = screen(&places(), Paint(false));
-        let head = "  open   http://127.0.0.1:40123        in a browser";
+        let head = "  open   http://127.0.0.1:40123          in a browser";
         assert!(screen.contains(head), "{screen}");
         assert!(screen.contains("port 8080 is taken, so 40123 is used"), "{screen}");
         assert!(!screen.contains("127.0.0.1:8080"), "{screen}");
