@@ -53,6 +53,7 @@ pub struct Control {
     pub loads: Arc<[Load]>,
     pub probes: mpsc::Sender<Vec<Target>>,
     pub source: Source,
+    /// Of a file; polled while the plan wants it.
     pub watch: Option<Watch>,
     pub listeners: Vec<super::Bound>,
     pub started: Instant,
@@ -104,10 +105,8 @@ impl Control {
         }
     }
 
-    /// The first things to do: watch, probe, begin the drains that the file asks for. `text` is
-    /// what is in force.
-    pub fn begin(&mut self, text: &str) {
-        self.rewatch(text);
+    /// The first things to do: probe, begin the drains that the file asks for.
+    pub fn begin(&mut self) {
         self.retarget();
         self.drain_what_should();
     }
@@ -125,21 +124,10 @@ impl Control {
         }
     }
 
-    /// Watches the file, if there is one and the plan wants it; `text` is what is in force.
-    pub fn rewatch(&mut self, text: &str) {
-        self.watch = match (&self.source, self.watch.take()) {
-            (Source::File(path), watch) if self.plan.server.watch => {
-                let mut watch = watch.unwrap_or_else(|| Watch::new(path));
-                watch.applied(text);
-                Some(watch)
-            }
-            _ => None,
-        };
-    }
-
     async fn tick(&mut self) -> Option<ShutdownReport> {
         let now = Instant::now();
-        if let Some(text) = self.watch.as_mut().and_then(|watch| watch.poll(now)) {
+        let watch = self.watch.as_mut().filter(|_| self.plan.server.watch);
+        if let Some(text) = watch.and_then(|watch| watch.poll(now)) {
             let _ = self.reload(Reloading::Changed(text)).await;
         }
         self.follow_drains(now);

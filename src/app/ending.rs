@@ -22,7 +22,7 @@ const LOG_PATIENCE: Duration = Duration::from_secs(1);
 /// How the process ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ShutdownReport {
-    /// Requests answered since the order to end.
+    /// Requests answered since the order to end; those that were cut are no part of them.
     pub finished: u64,
     pub requests_cut: u64,
     pub tunnels_cut: u64,
@@ -103,7 +103,7 @@ impl Control {
         let finished = self.telemetry.totals().requests.saturating_sub(ending.answered_before);
         if let Some((since, report)) = ending.cut {
             if connections == 0 || now.saturating_duration_since(since) >= CUT_GRACE {
-                return Some(self.finish(ShutdownReport { finished, ..report }).await);
+                return Some(self.finish(report).await);
             }
         } else if connections == 0 && !ending.accepting {
             return Some(self.finish(ShutdownReport { finished, ..ShutdownReport::default() }).await);

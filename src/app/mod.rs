@@ -30,7 +30,8 @@ use crate::admin::events::Events;
 use crate::admin::view::{
     DrainView, Fault, ReloadOrder, ReloadReport, ShutdownOrder, StateAnswer, StateOrder, Status,
 };
-use crate::config::{self, Compiled, Origin, Problems};
+use crate::config::watch::Watch;
+use crate::config::{self, Origin, Problems};
 use crate::telemetry::EventLog;
 
 /// How often a drain is looked at while somebody waits for it.
@@ -53,18 +54,11 @@ impl Source {
         Self::Text { text: text.into(), origin: Origin { name: "text".into(), base: PathBuf::from(".") } }
     }
 
-    /// Reads and compiles it; the text as well, so that a watch knows what is in force.
-    fn compile(&self) -> (String, Result<Compiled, Problems>) {
+    /// What it says now.
+    fn read(&self) -> Result<String, Problems> {
         match self {
-            Self::File(path) => match config::read(path) {
-                Ok(text) => {
-                    let compiled = config::compile(&text, &config::origin_of(path));
-                    (text, compiled)
-                }
-                // Says in the same words as ever why it cannot be read.
-                Err(_) => (String::new(), config::load(path)),
-            },
-            Self::Text { text, origin } => (text.clone(), config::compile(text, origin)),
+            Self::File(path) => config::text_of(path),
+            Self::Text { text, .. } => Ok(text.clone()),
         }
     }
 
@@ -73,6 +67,14 @@ impl Source {
             Self::File(path) => config::origin_of(path),
             Self::Text { origin, .. } => origin.clone(),
         }
+    }
+
+    /// Watches the file, of which `text` is in force already.
+    fn watch(&self, text: &str) -> Option<Watch> {
+        let Self::File(path) = self else { return None };
+        let mut watch = Watch::new(path);
+        watch.applied(text);
+        Some(watch)
     }
 
     pub fn name(&self) -> String {

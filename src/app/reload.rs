@@ -55,12 +55,7 @@ impl Control {
     }
 
     async fn try_reload(&mut self, why: Reloading) -> Result<ReloadReport, Fault> {
-        let (text, compiled) = self.compile(why);
-        if let Some(watch) = &mut self.watch {
-            // Applied or refused: either way it is known now.
-            watch.applied(&text);
-        }
-        let Compiled { plan, warnings } = compiled.map_err(|problems| {
+        let Compiled { plan, warnings } = self.compile(why).map_err(|problems| {
             report::invalid(
                 &problems,
                 &format!("not reloaded: {}; generation {} stays", problems.summary(), self.generation),
@@ -114,22 +109,27 @@ impl Control {
         // that is gone.
         shared_before.values().for_each(|shared| shared.hold.wake());
         self.retarget();
-        self.rewatch(&text);
         tokio::task::spawn_local(self.ask_all(Order::Look));
         Ok(report)
     }
 
-    /// The text to apply, compiled. A text that is given replaces one that was, not a file.
-    fn compile(&mut self, why: Reloading) -> (String, Result<Compiled, Problems>) {
-        let given = match why {
-            Reloading::Asked(None) => return self.source.compile(),
-            Reloading::Changed(text) | Reloading::Asked(Some(text)) => text,
+    fn compile(&mut self, why: Reloading) -> Result<Compiled, Problems> {
+        let (text, given) = match why {
+            Reloading::Changed(text) => (text, false),
+            Reloading::Asked(Some(text)) => (text, true),
+            Reloading::Asked(None) => {
+                let text = self.source.read()?;
+                if let Some(watch) = &mut self.watch {
+                    watch.applied(&text);
+                }
+                (text, false)
+            }
         };
-        let compiled = config::compile(&given, &self.source.origin());
-        if let (Ok(_), Source::Text { text, .. }) = (&compiled, &mut self.source) {
-            text.clone_from(&given);
+        let compiled = config::compile(&text, &self.source.origin())?;
+        if let (true, Source::Text { text: current, .. }) = (given, &mut self.source) {
+            *current = text;
         }
-        (given, compiled)
+        Ok(compiled)
     }
 
     /// Opens the addresses that the plan adds.

@@ -37,8 +37,8 @@ const RESERVED_TENTH: u64 = 10;
 impl Pintle {
     /// Starts a balancer. Nothing is left running when this fails.
     pub async fn start(source: Source, options: Options) -> Result<Self, StartError> {
-        let (text, compiled) = source.compile();
-        let Compiled { plan, .. } = compiled.map_err(StartError::Config)?;
+        let text = source.read().map_err(StartError::Config)?;
+        let Compiled { plan, .. } = config::compile(&text, &source.origin()).map_err(StartError::Config)?;
 
         let threads = match plan.server.workers {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
@@ -115,8 +115,8 @@ impl Pintle {
             workers,
             loads,
             probes,
+            watch: source.watch(&text),
             source,
-            watch: None,
             listeners: Vec::new(),
             started: Instant::now(),
             last_reload: None,
@@ -145,20 +145,23 @@ impl Pintle {
                     .enable_all()
                     .build_local(Default::default())
                     .expect("a runtime needs three descriptors, and the limit was raised at start");
-                runtime.block_on(async move {
+                let report = runtime.block_on(async move {
                     let mut control = control;
                     let stop = door.serve(desk, &control.plan.admin);
                     for (bound, sockets) in bound {
                         control.listen(bound, sockets).await;
                     }
-                    control.begin(&text);
+                    control.begin();
                     // Every thread has its listeners before anybody is told the address.
                     control.ask_all(worker::Order::Look).await;
                     let _ = up.send(());
                     let report = control.run(inbox).await;
                     drop(stop);
-                    let _ = ended_tx.send(report);
+                    report
                 });
+                // The socket's file goes with what serves it, and before anybody may exit.
+                drop(runtime);
+                let _ = ended_tx.send(report);
             })
             .map_err(cannot("start the control thread"))?;
         let _ = is_up.await;

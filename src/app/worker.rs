@@ -278,7 +278,8 @@ impl Worker {
         let thread = self.proxy.thread;
         loop {
             let (proxy, guest) = (&self.proxy, &visitor);
-            let handle = |request| proxy.clone().handle(guest.clone(), request);
+            // Boxed here, so that hyper moves a pointer and not all that a request may need.
+            let handle = |request| Box::pin(proxy.clone().handle(guest.clone(), request));
             // Boxed, so that a parked connection keeps nothing of it.
             let serving = Box::pin(serve::connection(io, &visitor.conn, &visitor.limits, handle));
             match serving.await {

@@ -63,6 +63,7 @@ pub async fn run(args: ServeArgs, output: &Output) -> Result<Exit, Failure> {
         for warning in written.chain(pintle.warnings()) {
             tracing::warn!(event = "process", "{warning}");
         }
+        tracing::info!(event = "process", "{}", doors(&pintle));
     }
 
     pintle.run().await;
@@ -124,6 +125,15 @@ fn invalid(problems: &Problems, output: &Output) -> Failure {
 /// Whether somebody reads along: a terminal that does not get JSON.
 fn for_people(plan: &Plan) -> bool {
     std::io::stderr().is_terminal() && plan.log.format != EventFormat::Json
+}
+
+/// The first line of a log: where it can be reached.
+fn doors(pintle: &Pintle) -> String {
+    let listeners = pintle.listeners().into_iter().map(|(name, address)| format!("{name} at {address}"));
+    let admin = pintle.admin_address().map(|address| format!("admin at {address}"));
+    let socket = pintle.admin_socket().map(|path| format!("admin socket at {}", path.display()));
+    let doors: Vec<_> = listeners.chain(admin).chain(socket).collect();
+    format!("pintle {} listening: {}", env!("CARGO_PKG_VERSION"), doors.join(", "))
 }
 
 /// What the first screen tells.

@@ -91,14 +91,17 @@ pub fn compile(text: &str, origin: &Origin) -> Result<Compiled, Problems> {
 /// Compiles a file; one that cannot be read is a problem too. Relative paths in it are relative to
 /// the folder it was named in, whatever links lead from there.
 pub fn load(path: &Path) -> Result<Compiled, Problems> {
-    let origin = origin_of(path);
-    let text = read(path).map_err(|error| {
-        let name = &origin.name;
+    compile(&text_of(path)?, &origin_of(path))
+}
+
+/// The text of a file; one that cannot be read is a problem too.
+pub fn text_of(path: &Path) -> Result<String, Problems> {
+    read(path).map_err(|error| {
+        let name = path.display().to_string();
         let help =
             (error.kind() == io::ErrorKind::NotFound).then(|| format!("`pintle init {name}` writes one"));
-        Problems::unreadable(name, format!("cannot read `{name}`: {}", reason(&error)), help)
-    })?;
-    compile(&text, &origin)
+        Problems::unreadable(&name, format!("cannot read `{name}`: {}", reason(&error)), help)
+    })
 }
 
 /// How messages name a file, and what paths in it are relative to.

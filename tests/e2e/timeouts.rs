@@ -160,7 +160,7 @@ async fn a_connect_that_is_not_answered_is_a_504_or_goes_elsewhere() {
     let (_socket, _filling, address) = black_hole();
     let hole = format!("{{ name = \"hole\", address = {address:?} }}");
     let lines = format!("timeouts.connect = {SHORT}\nhold.max = 0\npolicy = \"round_robin\"");
-    let proxy = Proxy::start(Config::default().pool_of("app", &[hole.clone()], &lines)).await;
+    let proxy = Proxy::start(Config::default().pool_of("app", std::slice::from_ref(&hole), &lines)).await;
     let mut client = proxy.client();
     let waited = took(async {
         let answer = client.post("/", "body").await;

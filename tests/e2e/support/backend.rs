@@ -113,11 +113,6 @@ impl Backend {
         self.answer(move |_| reply.clone());
     }
 
-    /// Answers with the request as it came: head bytes, then the body.
-    pub fn echo(&self) {
-        self.answer(|request| Reply::text([&request.head[..], &request.body].concat()));
-    }
-
     /// Parks requests before they are answered, until they are released.
     pub fn hold(&self) {
         self.shared.state().held = true;

@@ -83,10 +83,6 @@ impl Reply {
         self
     }
 
-    pub fn then_raw(self, bytes: impl Into<Vec<u8>>) -> Self {
-        self.then(Self::raw(bytes))
-    }
-
     pub fn then_close(self) -> Self {
         self.then(Self::close())
     }
