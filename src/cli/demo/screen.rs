@@ -194,7 +194,7 @@ mod tests {
     #[test]
     fn a_replaced_port_is_said_and_used() {
         let screen = screen(&places(), Paint(false));
-        let head = "  open   http://127.0.0.1:40123          in a browser";
+        let head = "  open   http://127.0.0.1:40123        in a browser";
         assert!(screen.contains(head), "{screen}");
         assert!(screen.contains("port 8080 is taken, so 40123 is used"), "{screen}");
         assert!(!screen.contains("127.0.0.1:8080"), "{screen}");
