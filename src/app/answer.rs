@@ -101,7 +101,9 @@ impl Control {
         };
         let alone =
             !self.fleet.of(&pool).any(|other| other.plan.name != key.1 && other.standing() == Standing::Open);
-        if word != Phase::Active && alone && !order.force {
+        // Who takes nobody new already cannot leave the pool with one fewer.
+        let open = self.fleet.get(&key).is_some_and(|member| member.standing() == Standing::Open);
+        if word != Phase::Active && open && alone && !order.force {
             return Err(Fault {
                 hint: Some("add --force to do it all the same".to_owned()),
                 ..report::fault(
@@ -140,7 +142,7 @@ impl Control {
             member.words.operator = Some(word);
             member.reason.clone_from(&reason);
         }
-        let turned = member.turned(before, now);
+        let turned = member.turned(before, true, now);
         let (after, stays) = (member.phase(), member.sessions());
         let drains = matches!(after, Phase::Draining | Phase::Stopped);
         if after == Phase::Active

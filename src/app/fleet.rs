@@ -196,7 +196,7 @@ impl Member {
             FileState::Draining => Phase::Draining,
             FileState::Stopped => Phase::Stopped,
         });
-        self.turned(before, now);
+        self.turned(before, true, now);
     }
 
     /// The phase that counts: a drain that has come to its end shows as drained.
@@ -209,9 +209,10 @@ impl Member {
         }
     }
 
-    /// Acts on a change of the words: a backend that comes back rises and starts slowly.
-    /// Returns whether the phase is another one.
-    pub fn turned(&mut self, before: Phase, now: Instant) -> bool {
+    /// Acts on a change of the words: a backend that comes back from where it took nothing starts
+    /// slowly, and `rises` first unless its own answer is what brought it back. Returns whether
+    /// the phase is another one.
+    pub fn turned(&mut self, before: Phase, rises: bool, now: Instant) -> bool {
         let phase = self.phase();
         if phase == before {
             return false;
@@ -221,7 +222,7 @@ impl Member {
             self.drain = None;
             self.reason = None;
             if before != Phase::Draining {
-                if self.probed {
+                if self.probed && rises {
                     self.streak.await_rise(now);
                 }
                 self.back_since = Some(now);

@@ -10,6 +10,7 @@ use tracing::warn;
 use super::control::Control;
 use super::fleet::Key;
 use super::probe::{Asks, News, Target};
+use super::report;
 use crate::drain::Phase;
 use crate::plan::{BackendAddress, PoolPlan};
 use crate::pool::backend::Vitals;
@@ -77,10 +78,15 @@ impl Control {
                 Change::DrainEnds => member.words.health = Phase::Active,
             }
         }
-        let turned = member.turned(before, now);
+        let past = report::drain(&key, member);
+        let turned = member.turned(before, false, now);
+        let past = past.filter(|_| member.drain.is_none());
         let fall = thresholds.fall;
         for change in changes {
             self.tell_change(&key, change, fall);
+        }
+        if let Some(past) = past {
+            self.remember(past);
         }
         if turned {
             self.phase_turned(&key, None);

@@ -60,7 +60,7 @@ impl Control {
             let before = member.phase();
             member.words.operator = Some(word);
             member.reason = reason;
-            if member.turned(before, Instant::now()) {
+            if member.turned(before, true, Instant::now()) {
                 let left = deadline.map(|at| Duration::from_secs_f64((at - unix()).clamp(0.0, MAX_DEADLINE)));
                 self.phase_turned(&key, left);
                 self.tell(

@@ -82,7 +82,11 @@ impl Control {
 
         // Commit.
         (self.plan, self.text) = (plan, text);
-        let before: Vec<_> = self.fleet.iter().map(|(key, member)| (key.clone(), member.phase())).collect();
+        let before: Vec<_> = self
+            .fleet
+            .iter()
+            .map(|(key, member)| (key.clone(), member.phase(), report::drain(key, member)))
+            .collect();
         self.fleet.adopt(&self.plan.pools, vitals, false, Instant::now());
         self.access_log.apply(log);
         if let Some(events) = &self.event_log {
@@ -98,8 +102,13 @@ impl Control {
         self.live.store(next);
 
         // Retire.
-        for (key, phase) in before {
-            if self.fleet.get(&key).is_some_and(|member| member.phase() != phase && !member.removed) {
+        for (key, phase, drain) in before {
+            let Some(member) = self.fleet.get(&key) else { continue };
+            let turned = member.phase() != phase && !member.removed;
+            if let Some(ended) = drain.filter(|_| member.drain.is_none()) {
+                self.remember(ended);
+            }
+            if turned {
                 self.phase_turned(&key, None);
             }
         }

@@ -33,7 +33,7 @@ async fn a_saved_change_holds_within_a_second_and_the_log_says_what_it_did() {
     assert_eq!(policy(&running).await, "ip_hash");
     let line = running.tells("reloaded pintle.toml: generation 1 → 2").await;
     for part in [
-        "kept 1 pools, 2 backends",
+        "kept 1 pool, 2 backends",
         "changed pool app: policy sticky_cookie → ip_hash",
         "moves: pool app: every client moves",
     ] {
@@ -62,7 +62,7 @@ async fn the_command_answers_when_it_is_done() {
     assert_eq!((done.exit, running.generation().await), (Some(0), 2), "{done:?}");
     for part in [
         "reloaded pintle.toml  generation 1 → 2",
-        "1 pools, 1 backends with their health and connections",
+        "1 pool, 1 backend with their health and connections",
         "pool app: policy round_robin → sticky_cookie",
         &format!("pool app: b at {}", b.address),
         "nobody moves",

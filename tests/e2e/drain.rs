@@ -343,6 +343,9 @@ async fn the_last_backend_is_drained_only_by_force() {
     assert_eq!(proxy.client().get("/").await.served_by(), "b");
     let forced = StateOrder { force: true, ..order("draining") };
     assert_eq!(proxy.set_state("app/b", forced).await.unwrap().backend.state, "draining");
+    let sooner = StateOrder { deadline_seconds: Some(30.0), ..order("draining") };
+    let drain = proxy.set_state("app/b", sooner).await.expect("it takes nobody new already").backend.drain;
+    assert_eq!(drain.unwrap().deadline_seconds.map(f64::round), Some(30.0));
     let fault = proxy.set_state("app/nobody", order("draining")).await.unwrap_err();
     assert_eq!((fault.status, fault.code.as_str()), (404, "unknown_backend"));
 }
@@ -383,7 +386,7 @@ async fn a_backend_that_leaves_the_file_finishes_what_it_has() {
     busy.send(&Ask::post("/", "body")).await;
     a.parked(1).await;
     let report = proxy.reload(Config::app(&[&b], STICKY)).await.unwrap();
-    assert!(report.draining[0].contains("a left the file; 1 requests"), "{:?}", report.draining);
+    assert!(report.draining[0].contains("a left the file; 1 request and 0 tunnels"), "{:?}", report.draining);
     assert_eq!(known.get("/").await.served_by(), "b", "not even by token");
     let left = proxy.backend("app/a").await;
     assert_eq!((left.removed, left.in_flight), (true, 1));
@@ -435,4 +438,39 @@ async fn a_second_order_can_only_hurry_a_drain() {
     becomes(&proxy, "app/a", "drained").await;
     let view = proxy.backend("app/a").await.drain.expect("its drain");
     assert_eq!(view.requests_cut, 1);
+}
+
+#[tokio::test]
+async fn an_operators_word_survives_a_restart_where_there_is_a_state_dir() {
+    let [a, b] = Backend::fleet(["a", "b"]).await;
+    let folder = std::env::temp_dir().join(format!("pintle-words-{}", std::process::id()));
+    let config = || Config::app(&[&a, &b], STICKY).server(&format!("state_dir = {folder:?}"));
+    let proxy = Proxy::start(config()).await;
+    let mut known = client_of(&proxy, "a").await;
+    let deploy =
+        StateOrder { deadline_seconds: Some(600.0), reason: Some("deploy 42".into()), ..order("draining") };
+    proxy.set_state("app/a", deploy).await.unwrap();
+    proxy.shutdown().await;
+
+    let proxy = Proxy::start(config()).await;
+    let left = proxy.backend("app/a").await;
+    assert_eq!((left.state.as_str(), left.state_source.as_str()), ("draining", "operator"));
+    assert_eq!(left.reason.as_deref(), Some("deploy 42"));
+    let deadline = left.drain.and_then(|drain| drain.deadline_seconds).expect("the deadline is kept");
+    assert!((500.0..=600.0).contains(&deadline), "{deadline}");
+    let mut again = proxy.client();
+    again.cookies = std::mem::take(&mut known.cookies);
+    assert_eq!(again.get("/").await.served_by(), "a", "the key was kept as well");
+    assert_eq!(proxy.client().get("/").await.served_by(), "b");
+
+    // What the file says of the backend has changed meanwhile: the word no longer stands.
+    proxy.shutdown().await;
+    let backends = [a.toml("state = \"stopped\""), b.toml("")];
+    let changed =
+        Config::default().pool_of("app", &backends, STICKY).server(&format!("state_dir = {folder:?}"));
+    let proxy = Proxy::start(changed).await;
+    let left = proxy.backend("app/a").await;
+    assert_eq!((left.state.as_str(), left.state_source.as_str()), ("stopped", "file"));
+    proxy.shutdown().await;
+    std::fs::remove_dir_all(folder).unwrap();
 }
