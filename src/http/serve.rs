@@ -90,8 +90,10 @@ impl Conn {
         self.leaving.get()
     }
 
+    /// An exchange begins: whatever cut the last one does not concern it.
     pub fn opened(&self) {
         self.open.set(true);
+        self.exchange_timer.clear();
     }
 
     /// The exchange has ended; `unread` when the request's body had not come in.

@@ -157,6 +157,14 @@ impl Timer {
         }
     }
 
+    /// No limit any more; a cut stays.
+    pub fn disarm(&self) {
+        self.entry.due.set(NEVER);
+        if self.entry.fired.get() == Some(Wake::Due) {
+            self.entry.fired.set(None);
+        }
+    }
+
     /// No limit any more; forgets a cut as well.
     pub fn clear(&self) {
         self.entry.due.set(NEVER);
@@ -250,6 +258,8 @@ mod tests {
             timer.cut();
             timer.set(Instant::now(), Duration::from_secs(60));
             assert_eq!(timer.limit(pending::<()>()).await, Err(Wake::Cut));
+            timer.disarm();
+            assert!(timer.is_cut());
             timer.clear();
             assert_eq!(timer.limit(std::future::ready(7)).await, Ok(7));
         });

@@ -158,7 +158,8 @@ impl Client {
             limits.timer.set(from, limits.response);
             let kind = match limits.timer.limit(answer.as_mut()).await {
                 Ok(Ok(response)) => {
-                    limits.timer.clear();
+                    // A cut that came with the answer is for its body.
+                    limits.timer.disarm();
                     return Ok(Sent { response, link, reused });
                 }
                 Ok(Err(mut error)) => {

@@ -474,3 +474,17 @@ async fn an_operators_word_survives_a_restart_where_there_is_a_state_dir() {
     proxy.shutdown().await;
     std::fs::remove_dir_all(folder).unwrap();
 }
+
+#[tokio::test]
+async fn a_connection_whose_request_was_cut_serves_the_next_one() {
+    let [a, b] = Backend::fleet(["a", "b"]).await;
+    let backends = [a.toml(""), b.toml("backup = true")];
+    let proxy = Proxy::start(Config::default().pool_of("app", &backends, "")).await;
+    a.hold();
+    let mut client = proxy.client();
+    client.send(&Ask::get("/")).await;
+    a.parked(1).await;
+    proxy.drain("app/a", Some(Duration::ZERO)).await.unwrap();
+    assert_eq!(client.read("GET").await.expect("an answer of ours").status, 503);
+    assert_eq!(client.get("/").await.served_by(), "b");
+}
