@@ -35,4 +35,4 @@ lint:
 
 # the documentation of the library
 doc:
-    cargo doc --no-deps --open
+    cargo doc --no-deps --document-private-items --open

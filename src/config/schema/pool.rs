@@ -82,7 +82,7 @@ pub(crate) enum Backend {
 pub(crate) struct BackendTable {
     /// Its identity in logs, metrics and tokens; the address where unset.
     pub(crate) name: Option<Spelled<Name>>,
-    /// host:port with IPv4, [IPv6] or a DNS name; port 80 when left out.
+    /// host:port with IPv4, IPv6 in brackets or a DNS name; port 80 when left out.
     pub(crate) address: Spelled<BackendAddress>,
     /// Its share beside the others.
     #[serde(default = "one")]
