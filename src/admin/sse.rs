@@ -1,6 +1,6 @@
 //! The event stream: a snapshot, what was missed, then what comes (server-sent events).
 //!
-//! Start at [`stream`]. It is pulled: a reader that does not read is not buffered for, it falls
+//! Start at [`stream()`]. It is pulled: a reader that does not read is not buffered for, it falls
 //! behind in the broadcast and is cut off there.
 
 use std::convert::Infallible;

@@ -1,6 +1,6 @@
 //! The demo's temporary folder, which goes when the demo goes, and the file in it.
 //!
-//! Start at [`Folder::make`]; what the file says is [`file`].
+//! Start at [`Folder::make`]; what the file says is [`file()`].
 
 use std::fs::{self, DirBuilder};
 use std::io;

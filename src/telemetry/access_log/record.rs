@@ -1,4 +1,4 @@
-//! One exchange as one line: [`Record`], and [`write`] in each [`Format`].
+//! One exchange as one line: [`Record`], and [`write()`] in each [`Format`].
 //!
 //! Pure and without allocation beyond the buffer. Everything that a client sent is escaped.
 
