@@ -147,7 +147,7 @@ impl Timer {
 
     /// From now on the timer is due `after` from `now`. Replaces an earlier limit, not a cut.
     pub fn set(&self, now: Instant, after: Duration) {
-        let due = self.wheel.step_of(now + after) + 1;
+        let due = now.checked_add(after).map_or(NEVER, |at| self.wheel.step_of(at).saturating_add(1));
         self.entry.due.set(due);
         if self.entry.fired.get() == Some(Wake::Due) {
             self.entry.fired.set(None);
@@ -263,6 +263,13 @@ mod tests {
             timer.clear();
             assert_eq!(timer.limit(std::future::ready(7)).await, Ok(7));
         });
+    }
+
+    #[test]
+    fn a_limit_beyond_all_time_is_none() {
+        let wheel = Wheel::new(Instant::now());
+        Timer::new(&wheel).set(Instant::now(), Duration::MAX);
+        assert!(wheel.0.slots.borrow().is_empty());
     }
 
     #[test]
