@@ -286,8 +286,11 @@ impl Worker {
                 Served::Closed => return,
                 Served::Refused(error) => {
                     self.proxy.refused(&visitor, &error);
-                    return visitor.series.rejected(thread, Rejection::BadRequest);
+                    let large = error.is_parse_too_large();
+                    let reason = if large { Rejection::TooLarge } else { Rejection::BadRequest };
+                    return visitor.series.rejected(thread, reason);
                 }
+                Served::Silent => return visitor.series.rejected(thread, Rejection::FirstByteTimeout),
                 Served::SlowHead => return visitor.series.rejected(thread, Rejection::HeaderTimeout),
                 Served::Idle(idle) => io = idle,
             }

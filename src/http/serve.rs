@@ -131,6 +131,8 @@ pub enum Served {
     Closed,
     /// hyper refused what it read, and answered it with a bare 400 or 431.
     Refused(hyper::Error),
+    /// Nothing came within `first_byte_timeout`.
+    Silent,
     /// A head took longer than `header_timeout`; it was answered with 408.
     SlowHead,
     /// Nothing is under way; the stream can wait without any serving state.
@@ -194,6 +196,7 @@ where
             linger(parts.io, conn).await;
             Served::SlowHead
         }
+        (Verdict::Silent, _) => Served::Silent,
         (Verdict::Park, Some(parts)) => Served::Idle(parts.io),
         _ => Served::Closed,
     }
@@ -201,6 +204,7 @@ where
 
 enum Verdict {
     Done(hyper::Result<()>),
+    Silent,
     SlowHead,
     Park,
     Close,
@@ -232,7 +236,9 @@ impl Conn {
             return None;
         }
         match phase {
-            Phase::FirstByte => Some(Verdict::Close),
+            // Who was told to leave is not to blame for its silence.
+            Phase::FirstByte if self.leaving.get() => Some(Verdict::Close),
+            Phase::FirstByte => Some(Verdict::Silent),
             Phase::Head => Some(Verdict::SlowHead),
             Phase::Busy => {
                 let written = self.traffic.written();

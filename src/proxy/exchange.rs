@@ -64,6 +64,8 @@ pub struct Exchange {
     pub received: u64,
     pub lease: Option<Lease>,
     pub link: Option<Link>,
+    /// It has been written down as an opened tunnel.
+    pub tunnelled: bool,
 }
 
 impl Exchange {
@@ -101,6 +103,7 @@ impl Exchange {
             received: 0,
             lease: None,
             link: None,
+            tunnelled: false,
             proxy: proxy.clone(),
             visitor: visitor.clone(),
             view,
@@ -168,13 +171,16 @@ impl Exchange {
                 },
             );
         }
-        if let Some(own) = own {
+        // What was known when a tunnel opened was counted then.
+        if let Some(own) = own.filter(|_| !self.tunnelled) {
             self.visitor.series.overhead(thread, own);
         }
         if let Some(pool) = self.pool() {
             pool.series.ended(thread, end);
-            if let Some(stick) = self.stick {
-                pool.series.stuck(thread, stick);
+            match self.stick {
+                _ if self.tunnelled => pool.series.websocket_closed(thread),
+                Some(stick) => pool.series.stuck(thread, stick),
+                None => {}
             }
         }
         if !self.proxy.log.enabled() {

@@ -19,6 +19,7 @@ const HANDOVER: Duration = Duration::from_secs(10);
 pub fn open(mut exchange: Box<Exchange>, client: OnUpgrade, backend: OnUpgrade, idle: Duration) {
     exchange.end = Some(End::Upgraded);
     exchange.record(Instant::now());
+    exchange.tunnelled = true;
     exchange.link = None;
     let timer = Timer::new(&exchange.proxy.wheel);
     exchange.lease = exchange.lease.take().map(|lease| lease.into_tunnel(&timer));

@@ -33,6 +33,8 @@ async fn a_connection_that_says_nothing_is_closed_after_the_first_byte_timeout()
     let proxy = with_listener(&backend, &format!("first_byte_timeout = {SHORT}")).await;
     let mut wire = proxy.wire().await;
     shortly(took(async { assert!(wire.rest().await.is_empty()) }).await);
+    let sample = r#"pintle_listener_rejected_total{listener="web",reason="first_byte_timeout"}"#;
+    eventually("it is counted", async || proxy.metric(sample).await == 1.0).await;
 }
 
 #[tokio::test]

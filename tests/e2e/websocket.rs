@@ -204,6 +204,15 @@ async fn a_tunnel_is_counted_and_logged_twice() {
     assert_eq!(closed["id"], opened["id"]);
     assert!(closed["resp_bytes"].as_u64() >= Some(6), "{closed}");
     assert_eq!(proxy.backend("app/a").await.tunnels, 0);
+    let counted = [
+        "pintle_websockets_closed_total{pool=\"app\"}",
+        "pintle_sticky_total{pool=\"app\",verdict=\"none\"}",
+        "pintle_proxy_overhead_seconds_count{listener=\"web\"}",
+    ];
+    for sample in counted {
+        let family = proxy.admin("/metrics").await.text();
+        assert!(family.lines().any(|line| line == format!("{sample} 1")), "{sample} is not 1 in\n{family}");
+    }
 }
 
 #[tokio::test]
