@@ -1,0 +1,69 @@
+//! Figures for people: spreads of times, sizes, shares.
+
+use std::fmt;
+use std::time::Duration;
+
+/// Times, sorted: printed with their median, their 99th percentile and how many there are.
+#[derive(Clone, Debug, Default)]
+pub struct Spread(Vec<Duration>);
+
+impl Spread {
+    pub fn of(times: impl IntoIterator<Item = Duration>) -> Self {
+        let mut times: Vec<_> = times.into_iter().collect();
+        times.sort_unstable();
+        Self(times)
+    }
+
+    /// The time that a share of them does not exceed (nearest rank); zero when there are none.
+    pub fn at(&self, share: f64) -> Duration {
+        let rank = (share * self.0.len() as f64).ceil() as usize;
+        self.0.get(rank.saturating_sub(1)).copied().unwrap_or_default()
+    }
+
+    pub fn p50(&self) -> Duration {
+        self.at(0.5)
+    }
+
+    pub fn p99(&self) -> Duration {
+        self.at(0.99)
+    }
+
+    pub fn n(&self) -> usize {
+        self.0.len()
+    }
+}
+
+impl fmt::Display for Spread {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "p50 {}, p99 {} (n {})", time(self.p50()), time(self.p99()), self.n())
+    }
+}
+
+/// `840 ns`, `12.3 µs`, `4.56 ms`, `1.20 s`.
+pub fn time(time: Duration) -> String {
+    let nanos = time.as_nanos() as f64;
+    match nanos {
+        ..1e3 => format!("{nanos:.0} ns"),
+        1e3..1e6 => format!("{:.1} µs", nanos / 1e3),
+        1e6..1e9 => format!("{:.2} ms", nanos / 1e6),
+        _ => format!("{:.2} s", nanos / 1e9),
+    }
+}
+
+/// `512 B`, `1.5 KiB`, `20.0 MiB`.
+pub fn bytes(bytes: f64) -> String {
+    match bytes.abs() {
+        ..1024.0 => format!("{bytes:.0} B"),
+        1024.0..1_048_576.0 => format!("{:.1} KiB", bytes / 1024.0),
+        1_048_576.0..1_073_741_824.0 => format!("{:.1} MiB", bytes / 1_048_576.0),
+        _ => format!("{:.1} GiB", bytes / 1_073_741_824.0),
+    }
+}
+
+/// `12 of 300 (4 %)`.
+pub fn share(part: usize, whole: usize) -> String {
+    if whole == 0 {
+        return "0 of 0".into();
+    }
+    format!("{part} of {whole} ({:.0} %)", 100.0 * part as f64 / whole as f64)
+}
