@@ -15,6 +15,7 @@ mod report;
 mod restart;
 mod rolling;
 mod scaling;
+mod shop;
 mod store;
 mod uploads;
 mod websocket;
@@ -86,7 +87,8 @@ async fn main() -> ExitCode {
 
 /// What a child of this name does.
 fn role(name: &str) -> Option<Role> {
-    let roles = CHAPTERS.iter().flat_map(|chapter| chapter.roles);
+    let of_chapters = CHAPTERS.iter().flat_map(|chapter| chapter.roles);
+    let roles = shop::ROLES.iter().chain(of_chapters);
     roles.copied().find(|(role, _)| *role == name).map(|(_, role)| role)
 }
 

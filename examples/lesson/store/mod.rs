@@ -1,5 +1,7 @@
 //! The central store: a real Redis, or a small server that speaks its protocol.
 
+pub mod client;
+
 use crate::harness::Outcome;
 
 /// Where the store comes from.
