@@ -11,6 +11,7 @@ mod harness;
 mod jobs;
 mod jwt;
 mod mistakes;
+mod play;
 mod report;
 mod restart;
 mod rolling;
@@ -28,6 +29,7 @@ use clap::Parser;
 use crate::harness::child::{self, CHILD, Role};
 use crate::harness::{Chapter, Findings, Outcome, Run, Scale, Spoil, Stage, Told};
 use crate::report::Screen;
+use crate::shop::Strategy;
 use crate::store::Source;
 
 /// In the order in which they are told.
@@ -70,6 +72,9 @@ struct Options {
     /// Break something on purpose, to see the claims fail.
     #[arg(long, value_enum)]
     spoil: Option<Spoil>,
+    /// Keep a shop open to play with; sessions are kept in this way.
+    #[arg(long, value_enum, value_name = "STRATEGY", num_args = 0..=1, default_missing_value = "memory")]
+    play: Option<Strategy>,
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -104,6 +109,10 @@ async fn tell(options: Options) -> Outcome<ExitCode> {
     let source = Source::from_env().await?;
     let stage =
         Stage { scale: options.scale, seed: options.seed, spoil: options.spoil, source, json: options.json };
+    if let Some(strategy) = options.play {
+        play::play(&stage, strategy).await?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let screen = Screen::new(options.json, options.questions);
     let began = Instant::now();
     let mut told = Vec::new();

@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use terminal::layout::Page;
 
-use crate::harness::{Chapter, Failure, Outcome, Run, Told};
+use crate::harness::{Chapter, Failure, Outcome, Run, SeatMap, Told};
 
 /// What standard output carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,10 +93,20 @@ pub fn chain(error: &Failure) -> String {
     })
 }
 
-fn write(run: &Run) -> Outcome<PathBuf> {
+/// A page that shows one seat map, for a browser that looks every second.
+pub fn live(map: &SeatMap) -> String {
+    html::live(map)
+}
+
+/// Where this example writes: `lesson` in Cargo's folder.
+pub fn folder() -> Outcome<PathBuf> {
     let folder = target().join("lesson");
     std::fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
-    let file = folder.canonicalize()?.join("report.html");
+    Ok(folder.canonicalize()?)
+}
+
+fn write(run: &Run) -> Outcome<PathBuf> {
+    let file = folder()?.join("report.html");
     std::fs::write(&file, html::whole(run)).map_err(|error| format!("{}: {error}", file.display()))?;
     Ok(file)
 }

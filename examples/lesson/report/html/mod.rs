@@ -13,7 +13,7 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::verdict::Counts;
 use super::{gather, lasted, machine};
-use crate::harness::Run;
+use crate::harness::{Run, SeatMap};
 
 const STYLE: &str = include_str!("../style.css");
 const TITLE: &str = "What state costs, and what statelessness buys";
@@ -49,6 +49,25 @@ pub fn whole(run: &Run) -> String {
                         measured in the run that wrote it." }
                 }
             }
+        }
+    };
+    page.into_string()
+}
+
+/// One seat map by itself, drawn anew every second.
+pub fn live(map: &SeatMap) -> String {
+    let page = html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                meta name="color-scheme" content="light dark";
+                meta http-equiv="refresh" content="1";
+                title { (map.title) }
+                style { (PreEscaped(STYLE)) }
+            }
+            body { main { (overview::legend()) (overview::seat_map(map, "live")) } }
         }
     };
     page.into_string()

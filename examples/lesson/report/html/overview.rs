@@ -78,14 +78,21 @@ pub fn seat_maps(run: &Run) -> Markup {
                     "One mark is one user, at the replica that answered. A user keeps the place as long as \
                      the replica is the same."
                 }
-                p.legend {
-                    (key(false, true, "session kept"))
-                    (key(false, false, "session lost"))
-                    (key(true, true, "moved, session kept"))
-                    (key(true, false, "moved, session lost"))
-                }
+                (legend())
                 @for (chapter, place, map) in maps { (seat_map(map, &format!("c{chapter}e{place}"))) }
             }
+        }
+    }
+}
+
+/// What the marks of a seat map mean.
+pub fn legend() -> Markup {
+    html! {
+        p.legend {
+            (key(false, true, "session kept"))
+            (key(false, false, "session lost"))
+            (key(true, true, "moved, session kept"))
+            (key(true, false, "moved, session lost"))
         }
     }
 }
@@ -100,7 +107,7 @@ fn key(moved: bool, kept: bool, means: &str) -> Markup {
     }
 }
 
-fn seat_map(map: &SeatMap, id: &str) -> Markup {
+pub fn seat_map(map: &SeatMap, id: &str) -> Markup {
     let columns = map.rows.iter().map(|row| row.frames.len()).max().unwrap_or(1).clamp(1, 5);
     html! {
         figure.seatmap id=(id) {
