@@ -75,7 +75,7 @@ impl View {
         SeatMap {
             title: "Who sits where".into(),
             note: "A dot per user, at the replica that answered last. Hollow: the session or the cart was lost, \
-                   or a request failed, in that second. Ringed: moved."
+                   or a request failed, in that second. A diamond has moved."
                 .into(),
             rows: vec![SeatRow { name: "now and before".into(), frames }],
         }
