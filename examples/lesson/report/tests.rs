@@ -16,6 +16,8 @@ fn printed(page: &Page) -> String {
 #[test]
 fn the_terminal_says_every_verdict() {
     let printed = printed(&PLAIN);
+    // For a person to look at, with `--nocapture`.
+    println!("{printed}");
     for said in [
         "\n    holds\n",
         "does not hold, as expected here",

@@ -49,7 +49,9 @@ fn text(page: &Page, text: &Text) -> String {
         if letters.is_empty() { vec![String::new()] } else { pieces.collect() }
     };
     let lines = text.text.lines().take(ROWS).flat_map(cut);
-    let lines: String = lines.map(|line| format!("    {} {line}\n", page.paint(Ink::Dim, "│"))).collect();
+    let lines: String = lines
+        .map(|line| format!("    {} {line}", page.paint(Ink::Dim, "│")).trim_end().to_owned() + "\n")
+        .collect();
     lines + &more(page, text.text.lines().count(), "lines")
 }
 
@@ -126,7 +128,10 @@ fn bars(page: &Page, bars: &Bars) -> String {
             let bar = "█".repeat(eighths / 8) + part.to_string().trim_matches('\0');
             let name = clip(name, names);
             let space = " ".repeat(names.saturating_sub(length(&name)));
-            shown += &format!("      {name}{space} {bar} {} {}\n", number(*value), bars.unit);
+            let bar = if bar.is_empty() { bar } else { bar + " " };
+            let line = format!("      {name}{space} {bar}{} {}", number(*value), bars.unit);
+            shown += line.trim_end();
+            shown.push('\n');
         }
     }
     shown

@@ -124,8 +124,10 @@ fn widths(header: &[String], rows: &[Vec<String>], columns: usize, available: us
 /// Whether a column holds figures, which are set to the right.
 pub fn is_figures(rows: &[Vec<String>], column: usize) -> bool {
     let figure = |cell: &String| {
+        // A unit or `12 of 300 (4 %)` is a figure; a sentence that begins with one is not.
+        let letters = cell.chars().filter(|letter| letter.is_alphabetic()).count();
         let first = cell.trim_start_matches(['+', '-', '−', '~', '<', '≤', '≥']).chars().next();
-        cell == "—" || cell == "-" || first.is_some_and(|first| first.is_ascii_digit())
+        cell == "—" || cell == "-" || (first.is_some_and(|first| first.is_ascii_digit()) && letters <= 6)
     };
     let mut cells = rows.iter().filter_map(|row| row.get(column)).filter(|cell| !cell.is_empty()).peekable();
     cells.peek().is_some() && cells.all(|cell| figure(cell) && length(cell) <= 24)
