@@ -50,10 +50,14 @@ pub fn untested(run: &Run) -> Vec<(&'static str, &Claim)> {
     claims.collect()
 }
 
-/// What chapters say that they leave out: (chapter, sentence).
+/// What chapters say that they leave out, and those that failed and so left out all: (chapter,
+/// sentence).
 pub fn left_out(run: &Run) -> Vec<(&'static str, &str)> {
+    const FAILED: &str = "This chapter ended in an error, so none of its claims were tested.";
     let sentences = run.told.iter().flat_map(|told| {
-        told.findings.left_out.iter().map(|sentence| (told.chapter.name, sentence.as_str()))
+        let failed = told.failed.as_ref().map(|_| FAILED);
+        let left_out = told.findings.left_out.iter().map(String::as_str).chain(failed);
+        left_out.map(|sentence| (told.chapter.name, sentence))
     });
     sentences.collect()
 }

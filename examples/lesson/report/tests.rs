@@ -16,6 +16,8 @@ fn printed(page: &Page) -> String {
 #[test]
 fn the_terminal_says_every_verdict() {
     let printed = printed(&PLAIN);
+    // For a person to look at, with `--nocapture`.
+    println!("{printed}");
     for said in [
         "\n    holds\n",
         "does not hold, as expected here",
@@ -28,8 +30,8 @@ fn the_terminal_says_every_verdict() {
         "p50 58 µs, p99 140 µs (n 1000)\n",
         "FAILED: replica 2: connection refused",
         "Guess: How many",
-        "not measured in this run",
-        "What's in server memory?",
+        "not measured in",
+        "What's in server",
         "not shown in this run",
         "6 claims: 1 held, 1 refuted as expected, 1 unexpected, 1 not tested; of 2 on",
         "1 chapter ended in an error",

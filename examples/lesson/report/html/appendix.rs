@@ -67,7 +67,7 @@ pub fn not_tested(run: &Run) -> Markup {
         section aria-labelledby="untested" {
             h2 #untested { "What was not tested" }
             @if untested.is_empty() && left_out.is_empty() {
-                p { "Every claim of these chapters was tested." }
+                p { "These chapters left no claim untested." }
             } @else {
                 ul.shown {
                     @for (chapter, claim) in untested {

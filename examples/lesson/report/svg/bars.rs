@@ -23,22 +23,16 @@ pub fn draw(bars: &Bars, id: &str) -> Markup {
             names.push(name)
         }
     });
-    let tall = |(name, inside): &(String, Vec<(String, f64)>)| {
-        inside.len() as f64 * STEP + if name.is_empty() { 8.0 } else { HEADING }
-    };
-    let height: f64 = bars.groups.iter().map(tall).sum();
-    let mut y = 0.0;
+    let (places, height) = places(bars);
     html! {
         svg viewBox=(format!("0 0 {WIDTH:.0} {height:.0}")) role="img"
             aria-labelledby=(format!("{id}-t {id}-d")) {
             title id=(format!("{id}-t")) { (bars.title) }
             desc id=(format!("{id}-d")) { "Bars, in " (bars.unit) ". The table below has the figures." }
-            @for group in &bars.groups {
-                @if !group.0.is_empty() {
-                    text.group x="0" y=(y + 18.0) { (group.0) }
-                }
-                ({ y += if group.0.is_empty() { 8.0 } else { HEADING }; "" })
-                @for (name, value) in &group.1 {
+            @for ((group, inside), top_of) in bars.groups.iter().zip(places) {
+                @if !group.is_empty() { text.group x="0" y=(top_of + 18.0) { (group) } }
+                @for (nth, (name, value)) in inside.iter().enumerate() {
+                    @let y = top_of + heading(group) + nth as f64 * STEP;
                     @let long = (value / top * room).max(0.0);
                     @let colour = names.iter().position(|known| known == name).unwrap_or(0) % 6;
                     text.label x=(format!("{:.1}", left - 8.0)) y=(y + 13.0) text-anchor="end" {
@@ -49,12 +43,28 @@ pub fn draw(bars: &Bars, id: &str) -> Markup {
                     text.label.figure x=(format!("{:.1}", left + long + 8.0)) y=(y + 13.0) {
                         (figure(*value, &bars.unit))
                     }
-                    ({ y += STEP; "" })
                 }
             }
             line.axis x1=(format!("{left:.1}")) x2=(format!("{left:.1}")) y1="0" y2=(height) {}
         }
     }
+}
+
+/// Where each group begins, and where the last ends.
+fn places(bars: &Bars) -> (Vec<f64>, f64) {
+    let mut below = 0.0;
+    let mut place = |(name, inside): &(String, Vec<(String, f64)>)| {
+        let here = below;
+        below += heading(name) + inside.len() as f64 * STEP;
+        here
+    };
+    let places = bars.groups.iter().map(&mut place).collect();
+    (places, below)
+}
+
+/// The height of a group's name.
+fn heading(group: &str) -> f64 {
+    if group.is_empty() { 8.0 } else { HEADING }
 }
 
 fn figure(value: f64, unit: &str) -> String {

@@ -52,7 +52,7 @@ fn wide(text: &str) -> f64 {
 }
 
 /// A label that has to fit; the table has all of it.
-fn clip(text: &str, letters: usize) -> String {
+pub fn clip(text: &str, letters: usize) -> String {
     if text.chars().count() <= letters {
         return text.to_owned();
     }

@@ -165,7 +165,7 @@ impl Count {
     }
 
     fn short(&self) -> String {
-        if self.lost == 0 { self.all.to_string() } else { format!("{}, {} lost", self.all, self.lost) }
+        if self.lost == 0 { self.all.to_string() } else { format!("{} ({} lost)", self.all, self.lost) }
     }
 }
 

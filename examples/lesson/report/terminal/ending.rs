@@ -103,7 +103,7 @@ fn not_tested(page: &Page, run: &Run) -> String {
         text += &page.paragraph("  – ", Ink::Plain, &format!("{chapter}: {sentence}"));
     }
     if untested.is_empty() && left_out.is_empty() {
-        text += &page.paragraph("  ", Ink::Dim, "Every claim of these chapters was tested.");
+        text += &page.paragraph("  ", Ink::Dim, "These chapters left no claim untested.");
     }
     text
 }

@@ -1,14 +1,16 @@
 //! Exhibits on a terminal: tables, and charts so small that the page is the place to look at them.
 
-use super::layout::{Ink, Page, length, wrap};
-use crate::harness::exhibit::{Bars, Exhibit, Lines, SeatMap, Series, Table, Text};
-use crate::report::svg::{number, seats};
+use super::layout::{Ink, Page, length};
+use crate::harness::exhibit::{Bars, Exhibit, Lines, SeatMap, SeatRow, Series, Table, Text};
+use crate::report::svg::{clip, number, seats};
 
 /// More than this is for the page.
 const ROWS: usize = 40;
+const NAME: usize = 32;
 const INDENT: usize = 4;
-/// How many letters a curve or the longest bar takes.
+/// How many letters a curve or the longest bar takes at most, and what is left for its figures.
 const LONG: usize = 44;
+const FIGURES: usize = 22;
 const HEIGHTS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 
 pub fn show(page: &Page, exhibit: &Exhibit) -> String {
@@ -47,7 +49,9 @@ fn text(page: &Page, text: &Text) -> String {
         if letters.is_empty() { vec![String::new()] } else { pieces.collect() }
     };
     let lines = text.text.lines().take(ROWS).flat_map(cut);
-    let lines: String = lines.map(|line| format!("    {} {line}\n", page.paint(Ink::Dim, "│"))).collect();
+    let lines: String = lines
+        .map(|line| format!("    {} {line}", page.paint(Ink::Dim, "│")).trim_end().to_owned() + "\n")
+        .collect();
     lines + &more(page, text.text.lines().count(), "lines")
 }
 
@@ -61,19 +65,20 @@ fn lines(page: &Page, lines: &Lines) -> String {
     if !(from.is_finite() && to.is_finite()) {
         return "    (no points)\n".into();
     }
-    let at = |x: f64| (((x - from) / (to - from).max(f64::EPSILON) * LONG as f64) as usize).min(LONG - 1);
-    let names = lines.series.iter().map(|series| length(&series.name)).max().unwrap_or(0).min(32);
+    let names = lines.series.iter().map(|series| length(&series.name)).max().unwrap_or(0).min(NAME);
+    let long = room(page, names);
+    let at = |x: f64| (((x - from) / (to - from).max(f64::EPSILON) * long as f64) as usize).min(long - 1);
     let mut shown = String::new();
     for series in &lines.series {
-        let name = wrap(&series.name, names).join(" ");
+        let name = clip(&series.name, names);
         let space = " ".repeat(names.saturating_sub(length(&name)));
         let (low, high) = range(series);
-        let curve = curve(series, at, top);
+        let curve = curve(series, at, long, top);
         shown += &format!("    {name}{space} {curve} {} to {}\n", number(low), number(high));
     }
     let place = |mark: &(f64, String)| format!("{} {}", number(mark.0), mark.1);
     if !lines.marks.is_empty() {
-        let mut under = vec![' '; LONG];
+        let mut under = vec![' '; long];
         lines.marks.iter().for_each(|(x, _)| under[at(*x)] = '^');
         let under: String = under.iter().collect();
         shown += &format!("    {} {}\n", " ".repeat(names), under.trim_end());
@@ -91,8 +96,8 @@ fn range(series: &Series) -> (f64, f64) {
 }
 
 /// The mean of what falls into each letter; a space where nothing does.
-fn curve(series: &Series, at: impl Fn(f64) -> usize, top: f64) -> String {
-    let mut sums = [(0.0, 0_u32); LONG];
+fn curve(series: &Series, at: impl Fn(f64) -> usize, long: usize, top: f64) -> String {
+    let mut sums = vec![(0.0, 0_u32); long];
     for (x, y) in &series.points {
         let (sum, count) = &mut sums[at(*x)];
         *sum += y;
@@ -110,25 +115,42 @@ fn curve(series: &Series, at: impl Fn(f64) -> usize, top: f64) -> String {
 fn bars(page: &Page, bars: &Bars) -> String {
     let all = || bars.groups.iter().flat_map(|(_, bars)| bars);
     let top = all().map(|(_, value)| *value).fold(f64::EPSILON, f64::max);
-    let names = all().map(|(name, _)| length(name)).max().unwrap_or(0);
+    let names = all().map(|(name, _)| length(name)).max().unwrap_or(0).min(NAME);
+    let long = room(page, names);
     let mut shown = String::new();
     for (group, inside) in &bars.groups {
         if !group.is_empty() {
             shown += &page.paragraph("    ", Ink::Plain, group);
         }
         for (name, value) in inside {
-            let eighths = (value / top * (LONG * 8) as f64).round().max(0.0) as usize;
+            let eighths = (value / top * (long * 8) as f64).round().max(0.0) as usize;
             let part = ['\0', '▏', '▎', '▍', '▌', '▋', '▊', '▉'][eighths % 8];
             let bar = "█".repeat(eighths / 8) + part.to_string().trim_matches('\0');
-            let space = " ".repeat(names - length(name));
-            shown += &format!("      {name}{space} {bar} {} {}\n", number(*value), bars.unit);
+            let name = clip(name, names);
+            let space = " ".repeat(names.saturating_sub(length(&name)));
+            let bar = if bar.is_empty() { bar } else { bar + " " };
+            let line = format!("      {name}{space} {bar}{} {}", number(*value), bars.unit);
+            shown += line.trim_end();
+            shown.push('\n');
         }
     }
     shown
 }
 
-/// How many sit where, and how many of them have lost something.
+/// What is left of a line for a curve or a bar.
+fn room(page: &Page, names: usize) -> usize {
+    page.width.saturating_sub(INDENT + 2 + names + FIGURES).clamp(8, LONG)
+}
+
+/// How many sit where, and how many of them have lost something: a table per strategy.
 fn seat_map(page: &Page, map: &SeatMap) -> String {
-    let table = seats::table(map);
-    page.grid(INDENT, &table.columns, &table.rows, false, |_, _, _| Ink::Plain)
+    let strategy = |row: &SeatRow| {
+        let one = SeatMap { rows: vec![row.clone()], ..SeatMap::default() };
+        let table = seats::table(&one);
+        // The strategy stands above, not in each line.
+        let rows: Vec<Vec<String>> = table.rows.iter().map(|row| row[1..].to_vec()).collect();
+        let name = page.paragraph("    ", Ink::Plain, &row.name);
+        name + &page.grid(INDENT, &table.columns[1..], &rows, false, |_, _, _| Ink::Plain)
+    };
+    map.rows.iter().map(strategy).collect::<Vec<_>>().join("\n")
 }

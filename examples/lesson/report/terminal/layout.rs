@@ -8,7 +8,7 @@ use std::io::IsTerminal;
 const WIDEST: usize = 100;
 const NARROWEST: usize = 72;
 /// A column is not squeezed below this; longer words are cut where they must be.
-const SLIMMEST: usize = 7;
+const SLIMMEST: usize = 5;
 const GAP: &str = "  ";
 
 /// What is printed on.
@@ -58,15 +58,15 @@ impl Page {
         lines.iter().enumerate().map(line).collect()
     }
 
-    /// A heading that begins a part.
+    /// A heading that begins a part, with a rule to the edge where it leaves room for one.
     pub fn heading(&self, text: &str) -> String {
-        let rule = "─".repeat(self.width.saturating_sub(length(text) + 4));
-        format!(
-            "\n{} {} {}\n\n",
-            self.paint(Ink::Dim, "──"),
-            self.paint(Ink::Bold, text),
-            self.paint(Ink::Dim, &rule)
-        )
+        let lead = self.paint(Ink::Dim, "──");
+        let indent = "   ";
+        let lines = wrap(text, self.width - indent.len());
+        let rule = "─".repeat(self.width.saturating_sub(indent.len() + length(text) + 1));
+        let rule = if lines.len() == 1 { format!(" {}", self.paint(Ink::Dim, &rule)) } else { String::new() };
+        let lines: Vec<String> = lines.iter().map(|line| self.paint(Ink::Bold, line)).collect();
+        format!("\n{lead} {}{}\n\n", lines.join(&format!("\n{indent}")), rule.trim_end())
     }
 
     /// A table whose cells are wrapped until it fits. `tint` chooses the ink of each line of a
@@ -124,8 +124,10 @@ fn widths(header: &[String], rows: &[Vec<String>], columns: usize, available: us
 /// Whether a column holds figures, which are set to the right.
 pub fn is_figures(rows: &[Vec<String>], column: usize) -> bool {
     let figure = |cell: &String| {
+        // A unit or `12 of 300 (4 %)` is a figure; a sentence that begins with one is not.
+        let letters = cell.chars().filter(|letter| letter.is_alphabetic()).count();
         let first = cell.trim_start_matches(['+', '-', '−', '~', '<', '≤', '≥']).chars().next();
-        cell == "—" || cell == "-" || first.is_some_and(|first| first.is_ascii_digit())
+        cell == "—" || cell == "-" || (first.is_some_and(|first| first.is_ascii_digit()) && letters <= 6)
     };
     let mut cells = rows.iter().filter_map(|row| row.get(column)).filter(|cell| !cell.is_empty()).peekable();
     cells.peek().is_some() && cells.all(|cell| figure(cell) && length(cell) <= 24)
