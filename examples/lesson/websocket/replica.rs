@@ -22,7 +22,7 @@ use tokio_tungstenite::tungstenite::Message;
 use crate::harness::child::{self, Setup};
 use crate::harness::websocket::{Accepted, accept};
 use crate::harness::{Boxed, Outcome};
-use crate::store::client::{Client, Link};
+use crate::store::{Client, Link};
 
 /// What the replicas share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -282,10 +282,10 @@ impl Chat {
     async fn listen(self: Arc<Self>) -> Outcome<()> {
         let Some(store) = &self.store else { return Ok(()) };
         let channels = [self.key(&["to", "all"]), self.key(&["to", &self.name])];
-        let mut letters = store.subscribe(&channels).await?;
+        let mut letters = store.subscribe(channels).await?;
         tokio::spawn(async move {
-            while let Some(text) = letters.recv().await {
-                if let Ok(letter) = serde_json::from_str(&text) {
+            while let Some(message) = letters.next().await {
+                if let Ok(letter) = serde_json::from_slice(&message.payload) {
                     self.deliver(letter);
                 }
             }
@@ -318,6 +318,6 @@ impl Chat {
 
     async fn run<T: redis::FromRedisValue>(&self, command: &mut redis::Cmd) -> Outcome<T> {
         let store = self.store.as_ref().ok_or("this way of chatting has no store")?;
-        Ok(store.run(command).await?)
+        store.run(command).await
     }
 }
