@@ -35,7 +35,7 @@ pub async fn published(
         account.exact(),
         "Each replica hears what any replica publishes, and passes it on to the sockets that it holds.",
     );
-    chat.close().await;
+    chat.close(members).await;
     Ok(())
 }
 
@@ -83,7 +83,7 @@ pub async fn registry(
         account.exact() && to_all.exact() && by_registry == count && by_all == count * REPLICAS.len(),
         "The store knows which replica holds the member: one replica does the work, however many there are.",
     );
-    chat.close().await;
+    chat.close(members).await;
     Ok(())
 }
 
@@ -172,8 +172,9 @@ async fn absence(stage: &Stage, store: &Store, way: Way, room: &str) -> Outcome<
     settle(&mut members, &after).await;
     let all: Vec<_> = before.into_iter().chain(during).chain(after).collect();
     let account = Account::of(&members, &all);
-    chat.close().await;
-    Ok((account, (members.len() - half) * each))
+    let missed = (members.len() - half) * each;
+    chat.close(members).await;
+    Ok((account, missed))
 }
 
 async fn talk(speaker: &mut Member, texts: &[String]) -> Outcome<()> {

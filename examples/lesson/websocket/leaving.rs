@@ -80,7 +80,7 @@ pub async fn drained(
         "At the deadline the sockets are cut; a member shows its cookie, is dealt another replica, and \
          resumes where it was.",
     );
-    chat.close().await;
+    chat.close(scene.members).await;
     Ok(())
 }
 
@@ -172,7 +172,7 @@ async fn kill(stage: &Stage, store: &Store, room: &str, jitter: Duration) -> Out
     let back = scene.members.iter().filter(|member| member.seat != LEAVES).count();
     let stayed = scene.members.len() - sockets;
     let kill = Kill { account: scene.account(), sockets, back: back - stayed, buckets };
-    chat.close().await;
+    chat.close(scene.members).await;
     Ok(kill)
 }
 

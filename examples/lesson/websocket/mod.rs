@@ -142,7 +142,9 @@ impl Chat {
         Err(format!("every seat was on {elsewhere}").into())
     }
 
-    async fn close(self) {
+    /// Members go first: the balancer's end waits for open sockets.
+    async fn close(self, members: Vec<Member>) {
+        drop(members);
         self.balancer.shutdown().await;
     }
 }

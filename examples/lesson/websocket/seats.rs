@@ -36,7 +36,7 @@ pub async fn socket_stays(stage: &Stage, findings: &mut Findings) -> Outcome<()>
             "{sockets} sockets sat on 3 replicas, and {same} of {all} messages were answered where they sat"
         ),
     );
-    chat.close().await;
+    chat.close(members).await;
     Ok(())
 }
 
@@ -65,7 +65,7 @@ pub async fn room_in_memory(stage: &Stage, findings: &mut Findings, accounts: &m
         account.lost == (members.len() - here) * said.len() && account.lost > 0,
         "A replica can only pass a message on to sockets that it holds; members on the others hear nothing.",
     );
-    chat.close().await;
+    chat.close(members).await;
     Ok(())
 }
 
@@ -84,7 +84,7 @@ pub async fn handshake_sticks(stage: &Stage, findings: &mut Findings) -> Outcome
         "The handshake is a plain HTTP request: it shows the cookie that the first answer set, and is \
          dealt by it.",
     );
-    chat.close().await;
+    chat.close(members).await;
     Ok(())
 }
 
@@ -147,6 +147,6 @@ pub async fn hybrid(stage: &Stage, store: &Store, findings: &mut Findings) -> Ou
         even && fed_by_several == people && right == all && same == back,
         "One replica plays both parts: a request needs no memory of the one before, a socket needs its seat.",
     );
-    chat.close().await;
+    chat.close(members).await;
     Ok(())
 }
