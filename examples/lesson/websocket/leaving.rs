@@ -51,7 +51,8 @@ pub async fn drained(
             }
         }
         let members = leaving.into_iter().chain(staying).collect();
-        Outcome::Ok((answered, Talk::begin(members, speaker, JITTER / 5).await.end(sockets).await?))
+        let talk = Talk::begin(members, speaker, JITTER / 5, &mut stage.chance("drained")).await;
+        Outcome::Ok((answered, talk.end(sockets).await?))
     };
     let (drain, talked) = tokio::join!(chat.balancer.drain("chat/r2", deadline), talked);
     let (drain, (answered, scene)) = (drain?, talked?);
@@ -146,7 +147,7 @@ impl Kill {
     }
 
     fn points(&self) -> Vec<(f64, f64)> {
-        let at = |bucket: usize| bucket as f64 * BUCKET.as_secs_f64() * 1e3;
+        let at = |bucket: usize| (bucket as u128 * BUCKET.as_millis()) as f64;
         self.buckets.iter().enumerate().map(|(bucket, count)| (at(bucket), *count as f64)).collect()
     }
 }
@@ -157,7 +158,7 @@ async fn kill(stage: &Stage, store: &Store, room: &str, jitter: Duration) -> Out
     let speaker = chat.speaker(room, LEAVES).await?;
     let sockets = members.iter().filter(|member| member.seat == LEAVES).count();
 
-    let talk = Talk::begin(members, speaker, jitter).await;
+    let talk = Talk::begin(members, speaker, jitter, &mut stage.chance(room)).await;
     let killed = Instant::now();
     chat.replicas.iter_mut().filter(|replica| replica.name == LEAVES).for_each(|replica| replica.kill());
     let scene = talk.end(sockets).await?;
@@ -198,12 +199,18 @@ impl Scene {
 }
 
 impl Talk {
-    /// Begins to listen and to speak; ready when the first messages were said.
-    async fn begin(members: Vec<Member>, speaker: Member, jitter: Duration) -> Self {
+    /// Begins to listen and to speak, each member with a random part of `jitter`; ready when the first messages were said.
+    async fn begin(
+        members: Vec<Member>,
+        speaker: Member,
+        jitter: Duration,
+        chance: &mut fastrand::Rng,
+    ) -> Self {
         let (sender, returns) = unbounded_channel();
         let (stop, stopped) = watch::channel(false);
         let (warm, mut warmed) = watch::channel(0);
-        let members = members.into_iter().map(|member| member.stay(jitter, sender.clone())).collect();
+        let mut stay = |member: Member| member.stay(jitter.mul_f64(chance.f64()), sender.clone());
+        let members = members.into_iter().map(&mut stay).collect();
         let speaker = tokio::spawn(speak(speaker, warm, stopped));
         let _ = warmed.wait_for(|said| *said >= WARM).await;
         Self { members, returns, speaker, stop }

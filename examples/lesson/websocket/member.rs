@@ -149,14 +149,14 @@ impl Member {
     }
 
     /// Listens until the scene's last message, and comes back whenever the socket breaks: after a
-    /// random part of `jitter`, so that not everybody knocks at the same moment.
-    pub async fn stay(mut self, jitter: Duration, returns: UnboundedSender<Return>) -> Self {
+    /// pause of its own, so that not everybody knocks at the same moment.
+    pub async fn stay(mut self, pause: Duration, returns: UnboundedSender<Return>) -> Self {
         let patience = Instant::now() + LIMIT;
         while self.hear_until(|member| member.shown.contains_key(END)).await.is_err() {
             if Instant::now() > patience {
                 break;
             }
-            tokio::time::sleep(jitter.mul_f64(fastrand::f64())).await;
+            tokio::time::sleep(pause).await;
             let mut handshakes = vec![Instant::now()];
             while self.enter().await.is_err() && handshakes.len() < ATTEMPTS {
                 tokio::time::sleep(RETRY).await;
