@@ -301,7 +301,7 @@ fn conclude(findings: &mut Findings, cost: &Cost) {
     findings.answer(
         3,
         format!(
-            "Redis: {} per session ({} for 1 million), revoked at once; JWT: 0 B on servers, {:.0} B at the client.",
+            "Session store: {} per session ({} for 1 million), revoked at once; JWT: 0 B on servers, {:.0} B at the client.",
             bytes(cost.session),
             million(cost.session),
             cost.token

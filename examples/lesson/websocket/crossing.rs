@@ -12,11 +12,10 @@ use crate::store::Store;
 /// Speakers on all three replicas; everybody must be shown everything once.
 pub async fn published(
     stage: &Stage,
-    store: &Store,
+    chat: &Chat,
     findings: &mut Findings,
     accounts: &mut Accounts,
 ) -> Outcome<()> {
-    let chat = Chat::open(stage, STICKY, Way::PubSub, Some(store), "published").await?;
     let mut members = chat.members("published", stage.pick(15, 30, 90)).await?;
     let said = texts("published", stage.pick(12, 45, 120));
     for (number, text) in said.iter().enumerate() {
@@ -35,7 +34,6 @@ pub async fn published(
         account.exact(),
         "Each replica hears what any replica publishes, and passes it on to the sockets that it holds.",
     );
-    chat.close(members).await;
     Ok(())
 }
 
@@ -51,20 +49,19 @@ async fn settle(members: &mut [Member], texts: &[String]) {
 /// Direct messages, with the registry and without.
 pub async fn registry(
     stage: &Stage,
-    store: &Store,
+    chat: &Chat,
     findings: &mut Findings,
     accounts: &mut Accounts,
 ) -> Outcome<()> {
-    let chat = Chat::open(stage, STICKY, Way::PubSub, Some(store), "registry").await?;
     let mut members = chat.members("registry", stage.pick(12, 30, 90)).await?;
     let count = members.len();
     let http = Http::default();
 
-    let before = handled(&chat, &http).await?;
+    let before = handled(chat, &http).await?;
     let account = direct(&mut members, |to, text| Ask::Tell { to, text }).await?;
-    let between = handled(&chat, &http).await?;
+    let between = handled(chat, &http).await?;
     let to_all = direct(&mut members, |to, text| Ask::Shout { to, text }).await?;
-    let after = handled(&chat, &http).await?;
+    let after = handled(chat, &http).await?;
     accounts.add("direct, by the registry", account);
     accounts.add("direct, sent to all replicas", to_all);
 
@@ -83,7 +80,6 @@ pub async fn registry(
         account.exact() && to_all.exact() && by_registry == count && by_all == count * REPLICAS.len(),
         "The store knows which replica holds the member: one replica does the work, however many there are.",
     );
-    chat.close(members).await;
     Ok(())
 }
 

@@ -66,21 +66,26 @@ async fn run(stage: &Stage) -> Outcome<Findings> {
     let mut accounts = Accounts::default();
 
     stage.say("sockets that stay, rooms in one replica's memory, and handshakes with a cookie");
-    seats::socket_stays(stage, &mut findings).await?;
-    seats::room_in_memory(stage, &mut findings, &mut accounts).await?;
-    seats::handshake_sticks(stage, &mut findings).await?;
+    let chat = Chat::open(stage, STICKY, Way::Memory, None, "seats").await?;
+    seats::socket_stays(stage, &chat, &mut findings).await?;
+    seats::room_in_memory(stage, &chat, &mut findings, &mut accounts).await?;
+    seats::handshake_sticks(stage, &chat, &mut findings).await?;
+    chat.close(Vec::new()).await;
 
     let store = stage.store().await?;
     seats::hybrid(stage, &store, &mut findings).await?;
 
     stage.say("messages across replicas: published to all, or sent where the registry says");
-    crossing::published(stage, &store, &mut findings, &mut accounts).await?;
-    crossing::registry(stage, &store, &mut findings, &mut accounts).await?;
+    let chat = Chat::open(stage, STICKY, Way::PubSub, Some(&store), "crossing").await?;
+    crossing::published(stage, &chat, &mut findings, &mut accounts).await?;
+    crossing::registry(stage, &chat, &mut findings, &mut accounts).await?;
+    chat.close(Vec::new()).await;
     crossing::away(stage, &store, &mut findings, &mut accounts).await?;
 
     stage.say("a replica is drained while its members talk; then one is killed, twice");
     leaving::drained(stage, &store, &mut findings, &mut accounts).await?;
     leaving::killed(stage, &store, &mut findings, &mut accounts).await?;
+    store.close().await?;
 
     findings.show(accounts.table());
     findings.show(Text {

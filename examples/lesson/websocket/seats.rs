@@ -4,14 +4,13 @@ use std::net::Ipv4Addr;
 
 use super::member::{Account, Member};
 use super::replica::Way;
-use super::{Accounts, Chat, HYBRID, REPLICAS, STICKY, texts};
+use super::{Accounts, Chat, HYBRID, REPLICAS, texts};
 use crate::harness::figures::share;
 use crate::harness::{Browser, Findings, Outcome, Stage, quote};
 use crate::store::Store;
 
 /// A socket that is open is served by the replica that it was opened on, message after message.
-pub async fn socket_stays(stage: &Stage, findings: &mut Findings) -> Outcome<()> {
-    let chat = Chat::open(stage, STICKY, Way::Memory, None, "stays").await?;
+pub async fn socket_stays(stage: &Stage, chat: &Chat, findings: &mut Findings) -> Outcome<()> {
     let (sockets, pings) = (stage.pick(12, 30, 90), stage.pick(10, 20, 40));
     let mut members = chat.members("stays", sockets).await?;
     for _ in 0..pings {
@@ -36,13 +35,16 @@ pub async fn socket_stays(stage: &Stage, findings: &mut Findings) -> Outcome<()>
             "{sockets} sockets sat on 3 replicas, and {same} of {all} messages were answered where they sat"
         ),
     );
-    chat.close(members).await;
     Ok(())
 }
 
 /// A room in a replica's memory is three rooms.
-pub async fn room_in_memory(stage: &Stage, findings: &mut Findings, accounts: &mut Accounts) -> Outcome<()> {
-    let chat = Chat::open(stage, STICKY, Way::Memory, None, "memory").await?;
+pub async fn room_in_memory(
+    stage: &Stage,
+    chat: &Chat,
+    findings: &mut Findings,
+    accounts: &mut Accounts,
+) -> Outcome<()> {
     let mut members = chat.members("memory", stage.pick(12, 30, 90)).await?;
     let said = texts("memory", stage.pick(10, 20, 40));
     for text in &said {
@@ -65,13 +67,11 @@ pub async fn room_in_memory(stage: &Stage, findings: &mut Findings, accounts: &m
         account.lost == (members.len() - here) * said.len() && account.lost > 0,
         "A replica can only pass a message on to sockets that it holds; members on the others hear nothing.",
     );
-    chat.close(members).await;
     Ok(())
 }
 
 /// Who comes back with its cookie sits where it sat.
-pub async fn handshake_sticks(stage: &Stage, findings: &mut Findings) -> Outcome<()> {
-    let chat = Chat::open(stage, STICKY, Way::Memory, None, "sticky").await?;
+pub async fn handshake_sticks(stage: &Stage, chat: &Chat, findings: &mut Findings) -> Outcome<()> {
     let (clients, times) = (stage.pick(20, 40, 100), 3);
     let mut members = chat.members("sticky", clients).await?;
     let same = come_back(stage, &mut members, times).await?;
@@ -84,7 +84,6 @@ pub async fn handshake_sticks(stage: &Stage, findings: &mut Findings) -> Outcome
         "The handshake is a plain HTTP request: it shows the cookie that the first answer set, and is \
          dealt by it.",
     );
-    chat.close(members).await;
     Ok(())
 }
 
