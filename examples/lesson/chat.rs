@@ -90,6 +90,7 @@ struct Cost {
     kernel: Option<f64>,
     sessions: usize,
     session: f64,
+    tokens: usize,
     token: f64,
 }
 
@@ -243,6 +244,7 @@ fn tokens(stage: &Stage, findings: &mut Findings, cost: &mut Cost) -> Outcome<()
         let read = decode::<Session>(&token, &check, &Validation::new(Algorithm::HS256))?;
         accepted += usize::from(read.claims == session);
     }
+    cost.tokens = count;
     cost.token = size as f64 / count as f64;
     findings.holds(
         "chat.tokens",
@@ -293,7 +295,7 @@ fn conclude(findings: &mut Findings, cost: &Cost) {
     findings.answer(
         3,
         format!(
-            "Sticky: a socket needs it and costs {} idle ({} for 1 million), but a dead replica takes its sockets along.",
+            "Sticky: each socket needs it, {} idle ({} for 1 million); a dead replica takes its sockets along.",
             bytes(socket),
             million(socket)
         ),
@@ -301,7 +303,7 @@ fn conclude(findings: &mut Findings, cost: &Cost) {
     findings.answer(
         3,
         format!(
-            "Session store: {} per session ({} for 1 million), revoked at once; JWT: 0 B on servers, {:.0} B at the client.",
+            "Store: {} a session ({} for 1 million), revoked at once. JWT: 0 B on servers, {:.0} B at the client.",
             bytes(cost.session),
             million(cost.session),
             cost.token
@@ -309,7 +311,10 @@ fn conclude(findings: &mut Findings, cost: &Cost) {
     );
     findings.answer(
         3,
-        "A hybrid: JWT or store for who it is, sticky and a registry for sockets, pub/sub and a log for messages.",
+        format!(
+            "A hybrid: a socket costs {:.0} sessions, so JWT or store for identity; sticky, registry, pub/sub for sockets.",
+            socket / cost.session.max(1.0)
+        ),
     );
 }
 
@@ -325,7 +330,12 @@ fn table(cost: &Cost, pintle: f64, replica: f64) -> Table {
         rows.push(row("its TCP buffers at rest", cost.sockets, kernel, "kernel"));
     }
     rows.push(row("session:{id} in the store", cost.sessions, cost.session, "store"));
-    rows.push(row("JWT", 0, 0.0, &format!("client: {:.0} B, sent with each handshake", cost.token)));
+    rows.push(row(
+        "JWT",
+        cost.tokens,
+        0.0,
+        &format!("client: {:.0} B, sent with each handshake", cost.token),
+    ));
     Table {
         title: "What a million users cost, from what some thousands did".into(),
         note: "For each: (memory with n − memory before) / n, times 1,000,000. Pintle runs here inside the \

@@ -61,7 +61,7 @@ pub async fn drained(
         "websocket.drain_leaves_sockets",
         quote("Strategy 1: Sticky Sessions", "Deployment requires draining"),
         format!(
-            "{} answered by {LEAVES} while it was draining; cut after {:.1} s of {deadline:?}",
+            "{} answered by {LEAVES} while it was draining; cut after {:.1} s, the deadline was {deadline:?}",
             share(answered, sockets * PINGS),
             drain.elapsed_seconds
         ),
@@ -205,7 +205,8 @@ impl Scene {
 }
 
 impl Talk {
-    /// Begins to listen and to speak, each member with a random part of `jitter`; ready when the first messages were said.
+    /// Begins to listen and to speak; ready when the first messages were said. Each member that
+    /// comes back waits for a random part of `jitter` first.
     async fn begin(
         members: Vec<Member>,
         speaker: Member,
