@@ -6,7 +6,8 @@ use redis::pipe;
 
 use super::{Place, command, run, until};
 use crate::harness::Outcome;
-use crate::store::client::{Client, Link, Message};
+use crate::store::client::subscription::Message;
+use crate::store::client::{Client, Link};
 use crate::store::hub::QUEUE_MAX;
 use crate::store::{Relay, Source, Store};
 
@@ -223,7 +224,7 @@ async fn a_redis_that_holds_something_is_not_taken() {
         let () = run(&client, "SET mine 1").await.unwrap();
         let refused: Outcome<Source> = Source::redis(&place.url).await;
         let why = refused.err().unwrap().to_string();
-        assert!(why.contains("holds 1 keys") && why.contains("/9"), "{why}");
+        assert!(why.contains("keys in it: 1") && why.contains("/9"), "{why}");
         assert_eq!(run::<u64>(&client, "GET mine").await.unwrap(), 1);
         assert!(Source::redis("http://127.0.0.1").await.is_err());
     }
