@@ -257,7 +257,7 @@ fn answers(findings: &mut Findings, seen: &Seen) {
         ),
     );
     findings.left_out(
-        "Uploads: real clouds let clients send straight to the object store with a signed address; here all bytes \
+        "Real clouds let clients send straight to the object store with a signed address; here all bytes \
          pass the replicas.",
     );
 }
