@@ -94,6 +94,7 @@ impl Client {
 pub struct Calls {
     pub made: usize,
     pub refused: usize,
+    known: bool,
     /// How often the client's user was told: once, however often the call comes.
     pub visible: usize,
     pub by: BTreeSet<String>,
@@ -141,8 +142,9 @@ async fn hear(State(heard): State<Heard>, Path(job): Path<String>, headers: Head
         return StatusCode::SERVICE_UNAVAILABLE;
     }
     // The job's id is what makes a repeated call harmless.
-    if calls.visible == 0 {
-        calls.visible = 1;
+    let known = std::mem::replace(&mut calls.known, true);
+    if !known {
+        calls.visible += 1;
     }
     StatusCode::NO_CONTENT
 }

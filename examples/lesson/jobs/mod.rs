@@ -135,7 +135,11 @@ fn called(findings: &mut Findings, queued: &Queued) {
     findings.holds(
         "jobs.callback",
         quote(LONG, "Server notifies when done"),
-        format!("{} jobs told to their client, {twice} of them twice, in {made} calls", share(told, queued.jobs)),
+        format!(
+            "{} jobs told to their client, {twice} of them twice; {} calls were answered 2xx",
+            share(told, queued.jobs),
+            made - refused,
+        ),
         made,
         told == queued.jobs && twice == 0,
         "A call is an order in the queue like any other, and the job's id lets the client ignore a repeated one.",

@@ -13,6 +13,8 @@ use crate::store::{self, Link};
 
 /// How long a part of a video takes. Nothing of what is counted depends on it.
 const STEP: Duration = Duration::from_millis(5);
+/// Replicas work more slowly, so that one is killed before it is done.
+const KEPT_STEP: Duration = Duration::from_millis(40);
 /// The worker that is killed is slow, so that it surely is in the middle of a job.
 const SLOW: Duration = Duration::from_millis(100);
 /// What a run waits for jobs to be done.
@@ -30,12 +32,12 @@ pub struct Kept {
 }
 
 pub async fn in_memory(stage: &Stage) -> Outcome<Kept> {
-    keep(stage, &Order::Memory { step: SLOW }).await
+    keep(stage, &Order::Memory { step: KEPT_STEP }).await
 }
 
 pub async fn in_database(stage: &Stage) -> Outcome<Kept> {
     let database = Replica::start("jobs-database", "database", ()).await?;
-    keep(stage, &Order::Database { at: database.address, step: SLOW }).await
+    keep(stage, &Order::Database { at: database.address, step: KEPT_STEP }).await
 }
 
 async fn keep(stage: &Stage, order: &Order) -> Outcome<Kept> {
