@@ -67,8 +67,11 @@ async fn keep(stage: &Stage, order: &Order) -> Outcome<Kept> {
         let now = client.ask_everywhere().await?;
         unfinished = now.progress.values().filter(|progress| progress.percent < 100).count();
     }
+    let jobs = client.jobs.len();
+    // Its connection would be waited for.
+    drop(client);
     balancer.shutdown().await;
-    Ok(Kept { jobs: client.jobs.len(), before, after, on_the_killed, unfinished })
+    Ok(Kept { jobs, before, after, on_the_killed, unfinished })
 }
 
 async fn replicas(order: &Order) -> Outcome<Vec<Replica>> {
@@ -121,7 +124,7 @@ pub async fn in_queue(stage: &Stage) -> Outcome<Queued> {
         tokio::time::sleep(STEP).await;
         queued = look(&redis, &client, &phone, queued.asked, queued.killed).await?;
     }
-    drop(workers);
+    drop((workers, client));
     balancer.shutdown().await;
     store.close().await?;
     Ok(queued)
