@@ -101,13 +101,14 @@ fn in_queue(findings: &mut Findings, queued: &Queued) {
         "jobs.queue-none-lost",
         quote(LONG, "Any worker can process"),
         format!(
-            "{} jobs done, by {} workers; {} killed in the middle of a job was begun again by another",
+            "{} jobs done, by {} workers; {}, in whose middle a worker was killed, was begun {} times",
             share(done, queued.jobs),
             queued.workers.len(),
             queued.killed,
+            queued.begun,
         ),
         queued.jobs,
-        done == queued.jobs && queued.workers.len() > 1 && queued.begun_again,
+        done == queued.jobs && queued.workers.len() > 1 && queued.begun > 1,
         "A job lies in its worker's own list while it is worked on, and others put it back when the worker is silent \
          for longer than its lease.",
     );

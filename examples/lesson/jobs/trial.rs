@@ -95,7 +95,8 @@ pub struct Queued {
     pub workers: BTreeSet<String>,
     /// The job in whose middle a worker was killed.
     pub killed: String,
-    pub begun_again: bool,
+    /// How often that one was begun.
+    pub begun: u64,
     pub calls: BTreeMap<String, Calls>,
 }
 
@@ -153,19 +154,21 @@ async fn look(
     killed: String,
 ) -> Outcome<Queued> {
     let mut results = BTreeMap::new();
-    let (mut finished, mut workers, mut begun_again) = (0, BTreeSet::new(), false);
+    let (mut finished, mut workers, mut begun_killed) = (0, BTreeSet::new(), 0);
     for job in &client.jobs {
         let mut counts = cmd("HMGET");
         counts.arg(format!("job:{job}")).arg(&["results", "finished", "begun"]);
         let (written, ends, begun): (Option<u64>, Option<usize>, Option<u64>) = redis.run(&counts).await?;
         results.insert(job.clone(), written.unwrap_or_default());
         finished += ends.unwrap_or_default();
-        begun_again |= *job == killed && begun > Some(1);
+        if *job == killed {
+            begun_killed = begun.unwrap_or_default();
+        }
         let result: Option<String> = redis.run(cmd("GET").arg(format!("result:{job}"))).await?;
         workers.extend(result.and_then(|result| Some(result.rsplit_once(' ')?.1.to_owned())));
     }
     let (jobs, calls) = (client.jobs.len(), phone.calls());
-    Ok(Queued { jobs, asked, results, finished, workers, killed, begun_again, calls })
+    Ok(Queued { jobs, asked, results, finished, workers, killed, begun: begun_killed, calls })
 }
 
 impl Queued {
