@@ -18,9 +18,9 @@ workers = 1
 trusted_proxies = ["127.0.0.0/8"]
 [log.access]
 enabled = false
-[listener.web]
-bind = "127.0.0.1:0"
 "#;
+/// For a chapter that says nothing about its listener.
+const LISTENER: &str = "[listener.web]\nbind = '127.0.0.1:0'\n";
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -86,12 +86,13 @@ impl Balancer {
 }
 
 /// The whole file of a chapter.
-fn text(spoil: Option<Spoil>, toml: &str, replicas: &[Replica]) -> String {
+pub fn text(spoil: Option<Spoil>, toml: &str, replicas: &[Replica]) -> String {
     let mut backends = String::from("[");
     for Replica { name, address, .. } in replicas {
         let _ = write!(backends, "{{ name = '{name}', address = '{address}' }},");
     }
-    let text = format!("{PREFACE}{}", toml.replace("BACKENDS", &(backends + "]")));
+    let listener = if toml.contains("[listener.") { "" } else { LISTENER };
+    let text = format!("{PREFACE}{listener}{}", toml.replace("BACKENDS", &(backends + "]")));
     match spoil {
         Some(Spoil::Sticky) => text.replace("sticky_cookie", "round_robin"),
         _ => text,
