@@ -4,9 +4,9 @@ use std::fmt::Write;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use pintle::app::{Options, Pintle, Source};
+use pintle::app::{Options, Pintle, Source, StartError};
 
-use super::chapter::Outcome;
+use super::chapter::{Failure, Outcome};
 use super::child::Replica;
 use super::stage::{Spoil, Stage};
 
@@ -35,7 +35,7 @@ impl Balancer {
     /// Runs a chapter's TOML. `BACKENDS` in it is replaced by the replicas, as name and address.
     pub async fn start(stage: &Stage, toml: &str, replicas: &[Replica]) -> Outcome<Self> {
         let text = text(stage.spoil, toml, replicas);
-        let pintle = Pintle::start(Source::text(text), Options::default()).await?;
+        let pintle = Pintle::start(Source::text(text), Options::default()).await.map_err(whole)?;
         let address = pintle.address().ok_or("the balancer listens nowhere")?;
         let balancer = Self { pintle, address, spoil: stage.spoil };
         for replica in replicas {
@@ -82,6 +82,14 @@ impl Balancer {
 
     pub async fn shutdown(self) {
         self.pintle.shutdown().await;
+    }
+}
+
+/// A mistake in a chapter's TOML is shown as `pintle check` shows it.
+fn whole(error: StartError) -> Failure {
+    match error {
+        StartError::Config(problems) => problems.render(false).into(),
+        other => other.into(),
     }
 }
 

@@ -32,7 +32,6 @@ fn the_terminal_says_every_verdict() {
         "Guess: How many",
         "not measured in",
         "What's in server",
-        "not shown in this run",
         "6 claims: 1 held, 1 refuted as expected, 1 unexpected, 1 not tested; of 2 on",
         "1 chapter ended in an error",
         "scale small, seed 9, store embedded",

@@ -1,7 +1,7 @@
 //! What stands at the end of a run: the lesson's table with our figures, the audit sheet, the key
 //! concepts, what was not tested, and the sum of it all.
 //!
-//! Start at [`whole`].
+//! Start at [`whole`]. A run of a few chapters is told without the parts that only others fill.
 
 use super::layout::{Ink, Page};
 use crate::harness::{Run, findings::Cell};
@@ -35,6 +35,9 @@ pub fn questions(page: &Page, run: &Run) -> String {
 
 /// The lesson's comparison table: its word in each cell, and under it what was measured.
 fn comparison(page: &Page, run: &Run) -> String {
+    if run.told.iter().all(|told| told.findings.cells.is_empty()) {
+        return String::new();
+    }
     let header: Vec<String> =
         ["Aspect"].into_iter().chain(COLUMNS.map(|(_, name)| name)).map(str::to_owned).collect();
     let cell = |aspect, (column, _), word: &str| {
@@ -70,7 +73,7 @@ fn audit(page: &Page, run: &Run) -> String {
     let rows: Vec<Vec<String>> =
         gather::audit(run).map(|row| [vec![row.strategy.clone()], cells(row).to_vec()].concat()).collect();
     if rows.is_empty() {
-        return text + &page.paragraph("  ", Ink::Dim, "not filled in by the chapters of this run");
+        return String::new();
     }
     text +=
         &page.grid(0, &header, &rows, true, |column, _, _| if column == 0 { Ink::Bold } else { Ink::Plain });
@@ -78,18 +81,18 @@ fn audit(page: &Page, run: &Run) -> String {
 }
 
 fn concepts(page: &Page, run: &Run) -> String {
-    let mut text = page.heading("Key Concepts to Remember");
+    let mut text = String::new();
     for (number, concept) in (1..).zip(CONCEPTS) {
-        text += &page.paragraph(&format!("  {number:>2}. "), Ink::Bold, concept);
         let shown = gather::concept(run, number);
+        if shown.is_empty() {
+            continue;
+        }
+        text += &page.paragraph(&format!("  {number:>2}. "), Ink::Bold, concept);
         for (chapter, line) in &shown {
             text += &page.paragraph(&format!("      {chapter}: "), Ink::Plain, line);
         }
-        if shown.is_empty() {
-            text += &page.paragraph("      ", Ink::Dim, "not shown in this run");
-        }
     }
-    text
+    if text.is_empty() { text } else { page.heading("Key Concepts to Remember") + &text }
 }
 
 fn not_tested(page: &Page, run: &Run) -> String {
