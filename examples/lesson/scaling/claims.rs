@@ -1,12 +1,11 @@
-//! What the story says about the lesson. Verdicts rest on counts; only served requests per second
-//! are weighed. Start at [`judge`].
+//! What the story says about the lesson. Verdicts rest on counts. Start at [`judge`].
 
 use std::collections::BTreeSet;
 
+use super::Event;
 use super::story::{MOBILE, Scene, Story};
-use super::{Event, WAYS};
 use crate::harness::figures::share;
-use crate::harness::{Aspect, Column, Findings, Quote, Scale, Stage, quote};
+use crate::harness::{Findings, Quote, Scale, Stage, quote};
 use crate::shop::crowd::{Deed, Moment, Sighting};
 use crate::shop::{Notice, Strategy};
 
@@ -14,17 +13,16 @@ const FREEDOM: &str = "Stateless Scaling Freedom";
 const PROBLEM: &str = "Stateful Scaling Problem";
 const STICKY: &str = "Strategy 1: Sticky Sessions";
 const REPLICATION: &str = "Strategy 2: Session Replication";
-const TABLE: &str = "Comparison Table";
 const SAME_IP: Quote = quote(STICKY, "Same IP → same server");
 
 /// One replica of three has a third of the users; what `least_conn` and a hash make of that.
 const A_THIRD: std::ops::RangeInclusive<f64> = 0.20..=0.47;
 /// And one of four a quarter.
-const A_QUARTER: std::ops::RangeInclusive<f64> = 0.15..=0.35;
+pub const A_QUARTER: std::ops::RangeInclusive<f64> = 0.15..=0.35;
 
 type Users = BTreeSet<usize>;
 
-pub fn judge(findings: &mut Findings, stage: &Stage, stories: &[Story]) {
+pub fn judge(findings: &mut Findings, stories: &[Story]) {
     for story in stories {
         match story.way.id {
             "memory-round-robin" => forgetful(findings, story),
@@ -35,12 +33,7 @@ pub fn judge(findings: &mut Findings, stage: &Stage, stories: &[Story]) {
         if story.scene(Event::StoreDown).is_some() {
             store_down(findings, story);
         }
-        if story.scene(Event::Add).is_some() {
-            served(findings, stage, story);
-        }
-        cells(findings, story);
     }
-    remember(findings, stories);
 }
 
 /// At the smallest scale stands run at the same time, and users are too few to fill three replicas.
@@ -74,14 +67,14 @@ fn unnoticed(story: &Story, events: &[Event]) -> (bool, String) {
 }
 
 /// Requests of those who were there before replica 4, sent when it was up: how many it answered.
-fn fourth(scene: &Scene) -> (usize, usize) {
+pub fn fourth(scene: &Scene) -> (usize, usize) {
     let (up, end) = (scene.found.done, scene.found.measured);
     let sent = |moment: &&Moment| moment.at >= up + moment.visit.took && moment.at < end;
     let sent: Vec<_> = scene.log.moments.iter().filter(sent).collect();
     (sent.iter().filter(|moment| moment.visit.replica == "r4").count(), sent.len())
 }
 
-fn part(some: usize, all: usize) -> f64 {
+pub fn part(some: usize, all: usize) -> f64 {
     some as f64 / all.max(1) as f64
 }
 
@@ -92,7 +85,7 @@ fn forgetful(findings: &mut Findings, story: &Story) {
         quote(PROBLEM, "Alice's requests MUST go to Server 1!"),
         format!("{} lost their session while nothing happened", share(lost, all)),
         all,
-        part(lost, all) > 0.5,
+        part(lost, all) > 1.0 / 3.0,
         "round_robin sends the next request to the next replica, and that one has never heard of Alice.",
     );
 }
@@ -395,126 +388,9 @@ fn store_down(findings: &mut Findings, story: &Story) {
 }
 
 /// Requests that were sent while the store was down, and how many of them failed.
-fn outage(scene: &Scene) -> (usize, usize) {
+pub fn outage(scene: &Scene) -> (usize, usize) {
     let (down, up) = (scene.found.began, scene.found.done);
     let during = |moment: &&Moment| moment.at >= down + moment.visit.took && moment.at < up;
     let during: Vec<_> = scene.log.moments.iter().filter(during).collect();
     (during.iter().filter(|moment| moment.visit.notice == Some(Notice::Failed)).count(), during.len())
-}
-
-fn column(story: &Story) -> Option<Column> {
-    match story.way.id {
-        "memory-sticky" => Some(Column::Sticky),
-        "replicated" => Some(Column::Replication),
-        "central" => Some(Column::Store),
-        "jwt" => Some(Column::Jwt),
-        _ => None,
-    }
-}
-
-/// What the fourth replica adds, in answers per second: a time, and so it is only weighed.
-fn served(findings: &mut Findings, stage: &Stage, story: &Story) {
-    let (Some(column), Some(scene)) = (column(story), story.scene(Event::Add)) else { return };
-    let id = format!("scaling.served.{}", story.way.id);
-    let (words, wanted): (_, fn(f64) -> bool) = match column {
-        Column::Sticky => ("Scalability: Poor", |gain| gain < 1.1),
-        Column::Replication => ("Scalability: Limited", |gain| gain > 1.1),
-        Column::Store | Column::Jwt => ("Scalability: Excellent", |gain| gain > 1.1),
-    };
-    let ((before, after), (its, requests)) = (scene.served(), fourth(scene));
-    let gain = after / before.max(1.0);
-    let lesson = quote(TABLE, words);
-    let mut figure =
-        format!("replica 4 takes {:.0} % of existing users' requests", 100.0 * part(its, requests));
-    if compares_speed(stage) {
-        let text = format!("{before:.0} answers/s with 3 replicas, {after:.0} with 4 (× {gain:.2})");
-        let why = "Replicas have a modelled capacity of 4 requests at once, 10 ms each. Only a replica that \
-                   existing users may use adds to what they are served.";
-        findings.weigh(&id, lesson, text, scene.log.requests(), wanted(gain), why);
-        figure = format!("{figure}, served/s × {gain:.2}");
-    } else {
-        findings.untested(
-            &id,
-            lesson,
-            "At this scale the shops share the processors and are not full; `--scale normal` compares them.",
-        );
-    }
-    let share = part(its, requests);
-    let holds = match column {
-        Column::Sticky => Some(its == 0),
-        // Its limit shows with many replicas; four are few.
-        Column::Replication => None,
-        Column::Store | Column::Jwt => Some(A_QUARTER.contains(&share)),
-    };
-    findings.cell(Aspect::Scalability, column, figure, holds);
-}
-
-fn cells(findings: &mut Findings, story: &Story) {
-    let (Some(column), Some(kill)) = (column(story), story.scene(Event::Kill)) else { return };
-    let all = story.users();
-    let poor = column == Column::Sticky;
-    let figure = format!("{} sessions lost with a replica", share(kill.lost(), all));
-    findings.cell(Aspect::Availability, column, figure, Some((kill.lost() > 0) == poor));
-    if let Some(down) = story.scene(Event::StoreDown) {
-        let (failed, requests) = outage(down);
-        let lost = share(down.lost(), all);
-        let figure = format!("store down: {} requests failed, {lost} sessions lost", share(failed, requests));
-        findings.cell(Aspect::Availability, column, figure, None);
-    }
-    let lines = story.way.strategy.source().lines().map(str::trim);
-    let lines = lines.filter(|line| !line.is_empty() && !line.starts_with("//")).count();
-    // Among N replicas, or from each to the store.
-    let n = super::story::REPLICAS;
-    let (processes, links) = match story.way.strategy {
-        Strategy::Replicated => (0, n * (n - 1) / 2),
-        Strategy::Central => (1, n),
-        Strategy::Memory | Strategy::Token | Strategy::Client => (0, 0),
-    };
-    let figure = format!("{lines} lines, {processes} more processes, {links} links at {n} replicas");
-    findings.cell(Aspect::Complexity, column, figure, None);
-}
-
-/// The lesson's key concepts, and what is left out.
-fn remember(findings: &mut Findings, stories: &[Story]) {
-    let lost = |stateful: bool, event: Event| {
-        let which = stories.iter().filter(|story| story.way.is_stateful() == stateful);
-        let scenes: Vec<_> = which.filter_map(|story| story.scene(event)).collect();
-        let seats = scenes.iter().map(|scene| scene.seats.len()).sum();
-        share(scenes.iter().map(|scene| scene.lost()).sum(), seats)
-    };
-    let (with, without) = (lost(true, Event::Kill), lost(false, Event::Kill));
-    findings.concept(
-        2,
-        format!(
-            "sessions in one replica's memory: {with} were lost when a replica died; elsewhere {without}"
-        ),
-    );
-    let useful: Vec<_> = stories
-        .iter()
-        .filter_map(|story| Some((story, fourth(story.scene(Event::Add)?))))
-        .map(|(story, (its, all))| format!("{} {:.0} %", story.way.name, 100.0 * part(its, all)))
-        .collect();
-    findings.concept(3, format!("replica 4's share of existing users' requests: {}", useful.join(", ")));
-    if let Some(sticky) = stories.iter().find(|story| story.way.is_sticky()) {
-        let lost = |event| sticky.scene(event).map_or(0, Scene::lost);
-        findings.concept(
-            7,
-            format!(
-                "sticky_cookie lost nothing while nothing happened, {} sessions to a kill, {} to a removal, and replica 4 starved",
-                lost(Event::Kill),
-                lost(Event::Remove)
-            ),
-        );
-    }
-    let capacity = crate::shop::Capacity::default();
-    findings.left_out(format!(
-        "Replicas do not compute: each works on {} requests at once for {:?}, a model, because two cores \
-         cannot show that more processes do more work.",
-        capacity.at_once, capacity.each
-    ));
-    findings.left_out(
-        "There is no network: everybody is on loopback, and the only way in which a replica fails here is \
-         that its process dies. A lost link or a slow replica is not tried.",
-    );
-    debug_assert_eq!(stories.len(), WAYS.len());
 }

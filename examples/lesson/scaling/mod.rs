@@ -3,11 +3,12 @@
 //! away at once and one in peace. The question is always the same too: who notices?
 //!
 //! Start at [`WAYS`], then read what happens in [`story`]. What it says about the lesson is in
-//! [`claims`], and the pictures are in [`exhibits`].
+//! [`claims`] and [`table`]; the pictures are in [`exhibits`].
 
 mod claims;
 mod exhibits;
 mod story;
+mod table;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 
@@ -164,13 +165,15 @@ impl Way {
 }
 
 async fn run(stage: &Stage) -> Outcome<Findings> {
-    // At the smallest scale they share the processors, so that no speed is compared there.
-    let at_once = stage.pick(3, 1, 1);
+    // Most of a stand's time is waiting, so that several stand side by side. At the smallest scale
+    // they crowd each other, and no speed is compared.
+    let at_once = stage.pick(4, 2, 2);
     let stories: Vec<_> =
         stream::iter(&WAYS).map(|way| story::tell(stage, way)).buffered(at_once).try_collect().await?;
     let mut findings = Findings::default();
     exhibits::show(&mut findings, stage, &stories);
-    claims::judge(&mut findings, stage, &stories);
+    claims::judge(&mut findings, &stories);
+    table::fill(&mut findings, stage, &stories);
     for c in &findings.claims {
         eprintln!(
             "{} {} exp {:?} holds {:?}: {} (n {})",

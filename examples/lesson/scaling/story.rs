@@ -135,7 +135,7 @@ impl<'s> Booth<'s> {
         let pace = Pace {
             users,
             think: stage.pick(millis(400), millis(200), millis(400)),
-            moment: stage.pick(millis(150), millis(400), millis(1500)),
+            moment: stage.pick(millis(150), millis(300), millis(1200)),
             window: stage.pick(millis(300), millis(900), millis(3000)),
             deadline: stage.pick(millis(2500), millis(5000), millis(15_000)),
             outage: millis(2000),
