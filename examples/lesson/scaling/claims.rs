@@ -211,7 +211,10 @@ fn drained(findings: &mut Findings, story: &Story) {
     findings.holds(
         "scaling.drain.memory-sticky",
         quote(STICKY, "Deployment requires draining"),
-        format!("{hurt} of {in_time} users who logged out in time lost anything; {intruders} newcomers were sent there"),
+        format!(
+            "{hurt} of {in_time} users who logged out in time lost anything; {intruders} newcomers were sent \
+             there"
+        ),
         in_time,
         hurt + intruders == 0 && in_time > 0,
         "A drained replica keeps those it knows and takes nobody new, so whoever finishes in time loses \
@@ -314,7 +317,8 @@ fn stateless(findings: &mut Findings, story: &Story) {
         &format!("scaling.any.{id}"),
         any,
         format!(
-            "{} replicas answered; {old} of {} answers to users who add and look at once showed an old cart; {text}",
+            "{} replicas answered; {old} of {} answers to users who add and look at once showed an old \
+             cart; {text}",
             replicas.len(),
             hurried.len()
         ),
@@ -352,7 +356,8 @@ fn stateless(findings: &mut Findings, story: &Story) {
         &format!("scaling.remove.{id}"),
         quote(FREEDOM, "Zero migration needed!"),
         format!(
-            "drained in {:.0} ms: {text}; stopped without draining: {} sessions lost, {} requests in flight failed",
+            "drained in {:.0} ms: {text}; stopped without draining: {} sessions lost, {} requests in \
+             flight failed",
             took * 1000.0,
             remove.lost(),
             remove.log.failed()

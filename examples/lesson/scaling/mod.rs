@@ -174,30 +174,5 @@ async fn run(stage: &Stage) -> Outcome<Findings> {
     exhibits::show(&mut findings, stage, &stories);
     claims::judge(&mut findings, &stories);
     table::fill(&mut findings, stage, &stories);
-    for c in &findings.claims {
-        eprintln!(
-            "{} {} exp {:?} holds {:?}: {} (n {})",
-            if c.is_as_expected() { "ok  " } else { "BAD " },
-            c.id,
-            c.expected,
-            c.holds,
-            c.measured,
-            c.n
-        );
-    }
-    for c in &findings.cells {
-        eprintln!("cell {c:?}");
-    }
-    for c in &findings.concepts {
-        eprintln!("{c:?}");
-    }
-    for e in &findings.exhibits {
-        if let crate::harness::Exhibit::Table(t) = e {
-            eprintln!("{:?}", t.columns);
-            for r in &t.rows {
-                eprintln!("{r:?}");
-            }
-        }
-    } // TEMP
     Ok(findings)
 }

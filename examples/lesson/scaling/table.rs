@@ -126,16 +126,19 @@ fn remember(findings: &mut Findings, stories: &[Story]) {
         findings.concept(
             7,
             format!(
-                "sticky_cookie lost nothing while nothing happened, {} sessions to a kill, {} to a removal, and replica 4 starved",
+                "sticky_cookie lost {} sessions while nothing happened, {} to a kill and {} to a removal; \
+                 replica 4 answered {} requests of those who were there before it",
+                lost(Event::Calm),
                 lost(Event::Kill),
-                lost(Event::Remove)
+                lost(Event::Remove),
+                sticky.scene(Event::Add).map_or(0, |add| fourth(add).0)
             ),
         );
     }
     let Capacity { at_once, each } = Capacity::default();
     findings.left_out(format!(
-        "Replicas do not compute: each works on {at_once} requests at once for {each:?}, a model, because two cores \
-         cannot show that more processes do more work.",
+        "Replicas do not compute: each works on {at_once} requests at once for {each:?}. That is a model, \
+         because two cores cannot show that more processes do more work."
     ));
     findings.left_out(
         "There is no network: everybody is on loopback, and the only way in which a replica fails here is \

@@ -276,9 +276,9 @@ impl Log {
             ((at as f64 + 0.5) * bucket.as_secs_f64(), 100.0 * its as f64 / all.max(1) as f64)
         };
         let series = |name: &&&str| Series {
-            name: (**name).to_string(),
+            name: name.to_string(),
             points: counts.iter().map(|(at, counts)| point(name, *at, counts)).collect(),
         };
-        names.iter().map(|name| series(&name)).collect()
+        names.iter().map(series).collect()
     }
 }
