@@ -18,7 +18,7 @@ use self::subscription::Subscription;
 use crate::harness::Outcome;
 
 /// How long a connection may take to open, an answer to come, and a free connection to be had.
-pub const PATIENCE: Duration = Duration::from_millis(500);
+pub const PATIENCE: Duration = Duration::from_secs(2);
 
 /// How many calls may be made at once where connections do not limit them.
 const CALLS_MAX: usize = 1024;

@@ -106,17 +106,23 @@ impl Page {
     }
 }
 
-/// How wide each column may be: as it is, and when that is too wide the widest give way.
+/// How wide each column may be: as it is, and when that is too wide the widest give way, those
+/// first that need break no word.
 fn widths(header: &[String], rows: &[Vec<String>], columns: usize, available: usize) -> Vec<usize> {
-    let widest = |column: usize| {
-        let cells = rows.iter().map(|row| row.as_slice()).chain([header]).filter_map(|row| row.get(column));
-        cells.flat_map(|cell| cell.lines()).map(length).max().unwrap_or(0).max(1)
+    let cells = |column: usize| {
+        rows.iter().map(|row| row.as_slice()).chain([header]).filter_map(move |row| row.get(column))
     };
+    let widest = |column| cells(column).flat_map(|cell| cell.lines()).map(length).max().unwrap_or(0).max(1);
+    let word = |column| cells(column).flat_map(|cell| cell.split_whitespace()).map(length).max().unwrap_or(0);
     let mut widths: Vec<usize> = (0..columns).map(widest).collect();
     let gaps = GAP.len() * columns.saturating_sub(1);
-    while widths.iter().sum::<usize>() + gaps > available {
-        let Some(most) = widths.iter_mut().max().filter(|most| **most > SLIMMEST) else { break };
-        *most -= 1;
+    for floors in [(0..columns).map(word).collect(), vec![0; columns]] {
+        while widths.iter().sum::<usize>() + gaps > available {
+            let wide =
+                widths.iter_mut().zip(&floors).filter(|(width, floor)| **width > SLIMMEST.max(**floor));
+            let Some((most, _)) = wide.max_by_key(|(width, _)| **width) else { break };
+            *most -= 1;
+        }
     }
     widths
 }
