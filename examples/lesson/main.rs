@@ -6,11 +6,14 @@
 
 mod cache;
 mod chat;
+mod client;
 mod game;
 mod harness;
 mod jobs;
 mod jwt;
+mod lookups;
 mod mistakes;
+mod replication;
 mod report;
 mod restart;
 mod rolling;
@@ -30,11 +33,14 @@ use crate::harness::{Chapter, Outcome, Run, Scale, Spoil, Stage, Told};
 use crate::store::Source;
 
 /// In the order in which they are told.
-const CHAPTERS: [&Chapter; 11] = [
+const CHAPTERS: [&Chapter; 14] = [
     &scaling::CHAPTER,
     &rolling::CHAPTER,
     &restart::CHAPTER,
+    &replication::CHAPTER,
+    &lookups::CHAPTER,
     &jwt::CHAPTER,
+    &client::CHAPTER,
     &websocket::CHAPTER,
     &jobs::CHAPTER,
     &cache::CHAPTER,
