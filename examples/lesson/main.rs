@@ -94,7 +94,7 @@ async fn main() -> ExitCode {
 /// What a child of this name does.
 fn role(name: &str) -> Option<Role> {
     let of_chapters = CHAPTERS.iter().flat_map(|chapter| chapter.roles);
-    let roles = shop::ROLES.iter().chain(of_chapters);
+    let roles = shop::ROLES.iter().chain(store::ROLES).chain(of_chapters);
     roles.copied().find(|(role, _)| *role == name).map(|(_, role)| role)
 }
 
@@ -106,7 +106,7 @@ async fn tell(options: Options) -> Outcome<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let chapters = chosen(&options.chapter)?;
-    let source = std::env::var("REDIS_URL").map_or(Source::Embedded, Source::Redis);
+    let source = Source::from_env().await?;
     let stage =
         Stage { scale: options.scale, seed: options.seed, spoil: options.spoil, source, json: options.json };
     let began = Instant::now();
@@ -116,8 +116,13 @@ async fn tell(options: Options) -> Outcome<ExitCode> {
         let findings = (chapter.run)(&stage).await.map_err(|error| format!("{}: {error}", chapter.name))?;
         told.push(Told { chapter, findings, took: began.elapsed() });
     }
-    let run =
-        Run { seed: stage.seed, scale: stage.scale, store: "embedded".into(), told, took: began.elapsed() };
+    let run = Run {
+        seed: stage.seed,
+        scale: stage.scale,
+        store: stage.source.describe(),
+        told,
+        took: began.elapsed(),
+    };
     Ok(if run.unexpected().next().is_some() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 

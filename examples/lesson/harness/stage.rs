@@ -76,6 +76,11 @@ impl Stage {
     pub async fn store(&self) -> Outcome<Store> {
         Store::open(&self.source).await
     }
+
+    /// An empty store that can be stopped and started while replicas use it.
+    pub async fn stoppable_store(&self) -> Outcome<Store> {
+        Store::open_stoppable(&self.source).await
+    }
 }
 
 /// The lesson's times of hours, as this run keeps them.
