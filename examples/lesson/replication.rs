@@ -43,6 +43,9 @@ fall = 2
 
 const HEADING: &str = "Session Management Strategies / Strategy 2: Session Replication";
 
+/// With fewer sessions, their memory cannot be told from that of a few connections.
+const TELLING: usize = 200;
+
 /// Where the number of replicas is not the question.
 const REPLICAS: usize = 3;
 
@@ -118,7 +121,7 @@ impl Load {
 
 async fn grow(stage: &Stage, replicas: usize) -> Outcome<Grown> {
     let stand = open(stage, replicas, true).await?;
-    let sessions = stage.pick(60, 200, 600);
+    let sessions = stage.pick(60, 300, 600);
     // The first requests open connections and fill buffers, which is no session's memory.
     log_in_many(&stand, stage.pick(20, 50, 50)).await?;
     let (before, held_before) = (resident(&stand.replicas), sum(&stand, "sessions").await?);
@@ -128,9 +131,13 @@ async fn grow(stage: &Stage, replicas: usize) -> Outcome<Grown> {
     let (writes, messages) = (sum(&stand, "writes").await?, sum(&stand, "messages").await?);
     let applied = writes + sum(&stand, "received").await?;
     let requests = stage.pick(320, 960, 3200);
-    let reads_only = shop(stage, &stand, requests / 4, 0).await?;
-    let read_heavy = shop(stage, &stand, requests, 1).await?;
-    let write_heavy = shop(stage, &stand, requests, 16).await?;
+    let chance = stage.chance("replication");
+    let mut crowd = Crowd::new(stand.balancer.address, Strategy::Replicated, AT_ONCE, chance);
+    crowd.arrive().await?;
+    let reads_only = shop(&stand, &mut crowd, requests / 2, 0).await?;
+    let read_heavy = shop(&stand, &mut crowd, requests, 1).await?;
+    let write_heavy = shop(&stand, &mut crowd, requests / 2, 16).await?;
+    drop(crowd);
     let lags = stand.counts().await?;
     let lags = lags.iter().flat_map(|counts| counts["lag_micros"].as_array().into_iter().flatten());
     let lag = Spread::of(lags.filter_map(Value::as_u64).map(Duration::from_micros));
@@ -181,28 +188,27 @@ pub async fn sum(stand: &Stand, what: &str) -> Outcome<u64> {
 }
 
 /// Users who read and write without a pause; of each 20 requests so many are writes.
-async fn shop(stage: &Stage, stand: &Stand, requests: usize, writes: usize) -> Outcome<Load> {
-    let chance = stage.chance("replication");
-    let mut crowd = Crowd::new(stand.balancer.address, Strategy::Replicated, AT_ONCE, chance);
-    crowd.arrive().await?;
+async fn shop(stand: &Stand, crowd: &mut Crowd, requests: usize, writes: usize) -> Outcome<Load> {
     let (before, began) = (sum(stand, "messages").await?, Instant::now());
+    let each = requests / AT_ONCE;
     let mut busy = JoinSet::new();
-    for mut shopper in crowd.shoppers {
+    for (user, mut shopper) in std::mem::take(&mut crowd.shoppers).into_iter().enumerate() {
         busy.spawn(async move {
             let mut troubled = 0;
-            for number in 0..requests / AT_ONCE {
-                // Spread out: with 16 of 20, every fifth is a read.
+            // Users begin at different places, so that their writes are spread out.
+            for number in user * each..(user + 1) * each {
                 let is_write = (number + 1) * writes / 20 > number * writes / 20;
                 let visit = if is_write { shopper.add().await } else { shopper.look().await };
                 troubled += usize::from(visit.notice.is_some());
             }
-            troubled
+            (shopper, troubled)
         });
     }
-    let troubled = busy.join_all().await.into_iter().sum();
+    let (shoppers, troubles): (Vec<_>, Vec<usize>) = busy.join_all().await.into_iter().unzip();
+    crowd.shoppers = shoppers;
     let took = began.elapsed();
     let messages = sum(stand, "messages").await? - before;
-    Ok(Load { requests: requests / AT_ONCE * AT_ONCE, messages, took, troubled })
+    Ok(Load { requests: each * AT_ONCE, messages, took, troubled: troubles.iter().sum() })
 }
 
 /// How often a batch is repeated until what is looked for was seen: it depends on who is faster.
@@ -272,7 +278,7 @@ impl Freshness {
 
 async fn freshness(stage: &Stage, wait_for_peers: bool) -> Outcome<Freshness> {
     let stand = open(stage, REPLICAS, wait_for_peers).await?;
-    let rounds = stage.pick(12, 40, 120);
+    let rounds = stage.pick(6, 40, 120);
     let mut busy = JoinSet::new();
     for number in 0..AT_ONCE {
         let mut shopper = Shopper::new(stand.balancer.address, Strategy::Replicated, number);
@@ -334,7 +340,7 @@ async fn conflicts(stage: &Stage, findings: &mut Findings) -> Outcome<()> {
     let mut tabs = [(); 2].map(|()| tab(stand.balancer.address, cookies));
     let (mut pairs, mut lost, mut differ) = (0, 0, 0);
     for batch in 0..BATCHES as u32 {
-        for number in 0..stage.pick(30, 100, 300) {
+        for number in 0..stage.pick(20, 100, 300) {
             let quantity = batch * 1000 + number + 1;
             let [one, other] = &mut tabs;
             let path = |product| format!("/cart/{product}?quantity={quantity}");
@@ -389,7 +395,7 @@ fn tab(at: SocketAddr, cookies: &BTreeMap<String, String>) -> Browser {
 /// Two of three replicas are killed, one after another.
 async fn killed(stage: &Stage, findings: &mut Findings) -> Outcome<()> {
     let mut stand = open(stage, REPLICAS, true).await?;
-    let users = stage.pick(30, 100, 300);
+    let users = stage.pick(20, 100, 300);
     let chance = stage.chance("replication killed");
     let mut crowd = Crowd::new(stand.balancer.address, Strategy::Replicated, users, chance);
     crowd.arrive().await?;
@@ -441,7 +447,9 @@ fn tell_growth(findings: &mut Findings, grown: &[Grown]) {
         let measured = format!("{} held for {} with {} replicas", last.held, last.sessions, last.replicas);
         let as_told = last.held == (last.sessions * last.replicas) as u64;
         findings.cell(Aspect::ServerMemory, Column::Replication, measured, Some(as_told));
-        if let (Some(few), Some(many)) = (first.per_session(), last.per_session()) {
+        if let (Some(few), Some(many)) = (first.per_session(), last.per_session())
+            && last.sessions >= TELLING
+        {
             findings.weigh(
                 "replication.resident",
                 quote(HEADING, "Memory: N servers × M sessions"),
@@ -504,7 +512,10 @@ fn tell_load(findings: &mut Findings, grown: &[Grown]) {
             last.write_heavy.messages_per_request(),
         ),
         last.read_heavy.requests + last.write_heavy.requests,
-        grown.iter().all(|grown| grown.write_heavy.messages > 10 * grown.read_heavy.messages),
+        grown.iter().all(|grown| {
+            let (reads, writes) = (&grown.read_heavy, &grown.write_heavy);
+            writes.messages_per_request() > 10.0 * reads.messages_per_request()
+        }),
         "Reads cost no message and writes cost N - 1, so the mix decides what replication costs.",
     );
     let kept = |load: fn(&Grown) -> &Load| load(last).per_second() / load(first).per_second();
@@ -597,7 +608,7 @@ fn show_growth(findings: &mut Findings, grown: &[Grown]) {
             grown.replicas.to_string(),
             format!("{:.2}", grown.per_write()),
             format!("{} for {}", grown.held, grown.sessions),
-            grown.per_session().map_or("not known here".into(), bytes),
+            grown.per_session().filter(|_| grown.sessions >= TELLING).map_or("too few to tell".into(), bytes),
             grown.lag.to_string(),
             format!("{:.2}", grown.read_heavy.messages_per_request()),
             format!("{:.2}", grown.write_heavy.messages_per_request()),

@@ -22,7 +22,7 @@ const AT_ONCE: usize = 32;
 
 /// The same look-ups over three kinds of links.
 pub async fn connections(stage: &Stage, findings: &mut Findings, store: &str) -> Outcome<()> {
-    let burst = Burst { times: stage.pick(320, 1600, 8000), at_once: AT_ONCE };
+    let burst = Burst { times: stage.pick(160, 1600, 8000), at_once: AT_ONCE };
     let each = probe(central(store, Link::PerRequest), 20, burst).await?;
     let pool = probe(central(store, Link::POOL), 20, burst).await?;
     let one = probe(central(store, Link::Multiplexed), 20, burst).await?;
