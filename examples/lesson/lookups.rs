@@ -6,6 +6,7 @@
 
 mod links;
 mod stands;
+mod verdicts;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
