@@ -13,6 +13,7 @@ mod jobs;
 mod jwt;
 mod lookups;
 mod mistakes;
+mod play;
 mod replication;
 mod report;
 mod restart;
@@ -29,7 +30,9 @@ use std::time::Instant;
 use clap::Parser;
 
 use crate::harness::child::{self, CHILD, Role};
-use crate::harness::{Chapter, Outcome, Run, Scale, Spoil, Stage, Told};
+use crate::harness::{Chapter, Findings, Outcome, Run, Scale, Spoil, Stage, Told};
+use crate::report::Screen;
+use crate::shop::Strategy;
 use crate::store::Source;
 
 /// In the order in which they are told.
@@ -75,6 +78,9 @@ struct Options {
     /// Break something on purpose, to see the claims fail.
     #[arg(long, value_enum)]
     spoil: Option<Spoil>,
+    /// Keep a shop open to play with; sessions are kept in this way.
+    #[arg(long, value_enum, value_name = "STRATEGY", num_args = 0..=1, default_missing_value = "memory")]
+    play: Option<Strategy>,
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -109,13 +115,21 @@ async fn tell(options: Options) -> Outcome<ExitCode> {
     let source = Source::from_env().await?;
     let stage =
         Stage { scale: options.scale, seed: options.seed, spoil: options.spoil, source, json: options.json };
+    if let Some(strategy) = options.play {
+        play::play(&stage, strategy).await?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let screen = Screen::new(options.json, options.questions);
     let began = Instant::now();
     let mut told = Vec::new();
-    for chapter in chapters {
-        let began = Instant::now();
-        let findings = (chapter.run)(&stage).await.map_err(|error| format!("{}: {error}", chapter.name))?;
-        told.push(Told { chapter, findings, took: began.elapsed() });
+    for chapter in &chapters {
+        screen.before(chapter, told.len() + 1, chapters.len());
+        let one = hear(chapter, &stage).await;
+        screen.after(&one);
+        told.push(one);
     }
+    // A chapter that failed has left its keys; whoever lent us a Redis finds it as it was.
+    stage.store().await?.close().await?;
     let run = Run {
         seed: stage.seed,
         scale: stage.scale,
@@ -123,7 +137,18 @@ async fn tell(options: Options) -> Outcome<ExitCode> {
         told,
         took: began.elapsed(),
     };
-    Ok(if run.unexpected().next().is_some() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    screen.end(&run)?;
+    Ok(if run.succeeded() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Runs a chapter. One that fails is told as failed, and does not take the others with it.
+async fn hear(chapter: &'static Chapter, stage: &Stage) -> Told {
+    let began = Instant::now();
+    let (findings, failed) = match (chapter.run)(stage).await {
+        Ok(findings) => (findings, None),
+        Err(error) => (Findings::default(), Some(report::chain(&error))),
+    };
+    Told { chapter, findings, failed, took: began.elapsed() }
 }
 
 /// The chapters that were asked for; all when none was.

@@ -4,9 +4,9 @@ use std::fmt::Write;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use pintle::app::{Options, Pintle, Source};
+use pintle::app::{Options, Pintle, Source, StartError};
 
-use super::chapter::Outcome;
+use super::chapter::{Failure, Outcome};
 use super::child::Replica;
 use super::stage::{Spoil, Stage};
 
@@ -18,9 +18,9 @@ workers = 1
 trusted_proxies = ["127.0.0.0/8"]
 [log.access]
 enabled = false
-[listener.web]
-bind = "127.0.0.1:0"
 "#;
+/// For a chapter that says nothing about its listener.
+const LISTENER: &str = "[listener.web]\nbind = '127.0.0.1:0'\n";
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -35,7 +35,7 @@ impl Balancer {
     /// Runs a chapter's TOML. `BACKENDS` in it is replaced by the replicas, as name and address.
     pub async fn start(stage: &Stage, toml: &str, replicas: &[Replica]) -> Outcome<Self> {
         let text = text(stage.spoil, toml, replicas);
-        let pintle = Pintle::start(Source::text(text), Options::default()).await?;
+        let pintle = Pintle::start(Source::text(text), Options::default()).await.map_err(whole)?;
         let address = pintle.address().ok_or("the balancer listens nowhere")?;
         let balancer = Self { pintle, address, spoil: stage.spoil };
         for replica in replicas {
@@ -85,13 +85,22 @@ impl Balancer {
     }
 }
 
+/// A mistake in a chapter's TOML is shown as `pintle check` shows it.
+fn whole(error: StartError) -> Failure {
+    match error {
+        StartError::Config(problems) => problems.render(false).into(),
+        other => other.into(),
+    }
+}
+
 /// The whole file of a chapter.
-fn text(spoil: Option<Spoil>, toml: &str, replicas: &[Replica]) -> String {
+pub fn text(spoil: Option<Spoil>, toml: &str, replicas: &[Replica]) -> String {
     let mut backends = String::from("[");
     for Replica { name, address, .. } in replicas {
         let _ = write!(backends, "{{ name = '{name}', address = '{address}' }},");
     }
-    let text = format!("{PREFACE}{}", toml.replace("BACKENDS", &(backends + "]")));
+    let listener = if toml.contains("[listener.") { "" } else { LISTENER };
+    let text = format!("{PREFACE}{listener}{}", toml.replace("BACKENDS", &(backends + "]")));
     match spoil {
         Some(Spoil::Sticky) => text.replace("sticky_cookie", "round_robin"),
         _ => text,

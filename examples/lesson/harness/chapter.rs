@@ -29,7 +29,10 @@ pub struct Chapter {
 /// A chapter that has been run.
 pub struct Told {
     pub chapter: &'static Chapter,
+    /// Empty when it failed.
     pub findings: Findings,
+    /// What went wrong, when the chapter could not be told to its end.
+    pub failed: Option<String>,
     pub took: Duration,
 }
 
@@ -44,6 +47,11 @@ pub struct Run {
 }
 
 impl Run {
+    /// Whether every chapter was told to its end and every claim came out as expected.
+    pub fn succeeded(&self) -> bool {
+        self.told.iter().all(|told| told.failed.is_none()) && self.unexpected().next().is_none()
+    }
+
     /// The claims that did not come out as this program expects of them.
     pub fn unexpected(&self) -> impl Iterator<Item = &super::findings::Claim> {
         self.told.iter().flat_map(|told| &told.findings.claims).filter(|claim| !claim.is_as_expected())

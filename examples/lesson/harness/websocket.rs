@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
-use tokio_tungstenite::tungstenite::protocol::Role;
+use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 
 use super::chapter::Outcome;
 
@@ -19,6 +19,11 @@ use super::chapter::Outcome;
 pub type Accepted = WebSocketStream<TokioIo<hyper::upgrade::Upgraded>>;
 /// The user's end.
 pub type Socket = WebSocketStream<TcpStream>;
+
+/// Thousands of sockets with small messages: the usual 128 KiB each would be memory for nothing.
+fn config() -> Option<WebSocketConfig> {
+    Some(WebSocketConfig::default().read_buffer_size(1024))
+}
 
 /// Answers a handshake with 101 and gives the socket to `talk`; anything else is a 400.
 pub fn accept<F>(mut request: Request<Body>, talk: impl FnOnce(Accepted) -> F + Send + 'static) -> Response
@@ -32,7 +37,7 @@ where
     let upgrade = hyper::upgrade::on(&mut request);
     tokio::spawn(async move {
         if let Ok(upgraded) = upgrade.await {
-            let socket = WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, None);
+            let socket = WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, config());
             talk(socket.await).await;
         }
     });
@@ -56,6 +61,6 @@ pub async fn connect(
     }
     let stream = TcpStream::connect(at).await?;
     stream.set_nodelay(true)?;
-    let (socket, response) = tokio_tungstenite::client_async(request, stream).await?;
+    let (socket, response) = tokio_tungstenite::client_async_with_config(request, stream, config()).await?;
     Ok((socket, response.headers().clone()))
 }

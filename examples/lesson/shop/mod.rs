@@ -35,7 +35,7 @@ pub const ROLES: &[(&str, Role)] =
     &[("shop", |setup| Box::pin(replica(setup))), ("database", |setup| Box::pin(database::serve(setup)))];
 
 /// Where the session is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 pub enum Strategy {
     /// In the memory of the replica that began it.
     Memory,

@@ -4,7 +4,7 @@
 //! was on its way fails. Every wait is bounded, so that a replica can say 503 instead of hanging.
 
 mod connection;
-mod subscription;
+pub mod subscription;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,7 +14,7 @@ use redis::{Cmd, FromRedisValue, Pipeline, Value};
 use tokio::sync::{Mutex, Semaphore};
 
 use self::connection::{Connection, Target};
-pub use self::subscription::{Message, Subscription};
+use self::subscription::Subscription;
 use crate::harness::Outcome;
 
 /// How long a connection may take to open, an answer to come, and a free connection to be had.

@@ -6,8 +6,6 @@
 
 pub mod client;
 mod commands;
-#[cfg(test)]
-mod conformance;
 mod hub;
 mod keyspace;
 pub mod relay;
@@ -15,6 +13,8 @@ mod resp;
 mod server;
 mod session;
 mod source;
+#[cfg(test)]
+mod tests;
 mod waiting;
 
 use std::time::Duration;

@@ -35,7 +35,7 @@ pub fn role(setup: Setup) -> Boxed<'static, Outcome<()>> {
     Box::pin(async move { serve(setup.listen().await?).await })
 }
 
-async fn serve(listener: TcpListener) -> Outcome<()> {
+pub async fn serve(listener: TcpListener) -> Outcome<()> {
     let shared = Arc::new(Shared::default());
     tokio::spawn(sweep(shared.clone()));
     let seats = Arc::new(Semaphore::new(CONNECTIONS_MAX));
@@ -119,10 +119,11 @@ impl State {
         Ok(match extra {
             Extra::Publish(channel, message) => Reply::count(self.hub.publish(channel, message)),
             Extra::Info => {
-                let (used, keys) = (self.keys.used(), self.keys.len());
-                let info = format!(
-                    "# Server\r\nserver_name:embedded\r\n# Memory\r\nused_memory:{used}\r\n# Keyspace\r\ndb0:keys={keys}\r\n"
-                );
+                let (used, keys, waiting) = (self.keys.used(), self.keys.len(), self.waiting.len());
+                let mut info = "# Server\r\nserver_name:embedded\r\n".to_owned();
+                info += &format!("# Clients\r\nblocked_clients:{waiting}\r\n");
+                info += &format!("# Memory\r\nused_memory:{used}\r\n");
+                info += &format!("# Keyspace\r\ndb0:keys={keys}\r\n");
                 Reply::bulk(info)
             }
         })

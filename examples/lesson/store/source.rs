@@ -43,7 +43,7 @@ impl Source {
         if keys > 0 {
             let other = format!("redis://{}/9", place.address);
             return Err(format!(
-                "the database at {at} holds {keys} keys, and the lesson would delete them; \
+                "the database at {at} is not empty (keys in it: {keys}), and the lesson would delete them; \
                  set REDIS_URL to an empty one, such as {other}"
             )
             .into());

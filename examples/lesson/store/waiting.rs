@@ -101,6 +101,10 @@ impl Waiting {
         self.0.retain(|waiter| waiter.client != client);
     }
 
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// Serves whom it can. What is moved for one may be what another waits for, so it begins again
     /// after each; every round removes a waiter, so it ends.
     pub fn serve(&mut self, keys: &mut Keyspace, now: Instant) {
