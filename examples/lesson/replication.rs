@@ -16,7 +16,7 @@ use crate::shop::{Capacity, Order, Shopper, Stand, Strategy};
 pub const CHAPTER: Chapter = Chapter {
     name: "replication",
     title: "Session replication: every replica has every session",
-    about: "A shop that sends each change of a session to all its replicas grows from 3 replicas to 12. \
+    about: "A shop that sends each change of a session to all its replicas grows, replica by replica. \
             Every message is counted; then two tabs write at once, and a replica is killed.",
     guess: "A user puts one book into the cart. How many messages is that with 12 replicas?",
     roles: &[],

@@ -299,8 +299,8 @@ fn show_growth(findings: &mut Findings, grown: &[Grown]) {
     };
     findings.show(Bars {
         title: "Requests per second".into(),
-        note: "All replicas share this machine's cores, so the height says little; that the second bar \
-               shrinks faster says what writes cost."
+        note: "All replicas share this machine's cores, so the height says little; compare how much each of \
+               the two bars shrinks."
             .into(),
         unit: "requests/s".into(),
         groups: grown.iter().map(group).collect(),
