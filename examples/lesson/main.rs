@@ -6,12 +6,15 @@
 
 mod cache;
 mod chat;
+mod client;
 mod game;
 mod harness;
 mod jobs;
 mod jwt;
+mod lookups;
 mod mistakes;
 mod play;
+mod replication;
 mod report;
 mod restart;
 mod rolling;
@@ -33,11 +36,14 @@ use crate::shop::Strategy;
 use crate::store::Source;
 
 /// In the order in which they are told.
-const CHAPTERS: [&Chapter; 11] = [
+const CHAPTERS: [&Chapter; 14] = [
     &scaling::CHAPTER,
     &rolling::CHAPTER,
     &restart::CHAPTER,
+    &replication::CHAPTER,
+    &lookups::CHAPTER,
     &jwt::CHAPTER,
+    &client::CHAPTER,
     &websocket::CHAPTER,
     &jobs::CHAPTER,
     &cache::CHAPTER,

@@ -3,10 +3,11 @@
 
 use std::fs;
 
-/// Resident memory of a process, in bytes.
+/// Resident memory of a process, in bytes. Added up from its mappings, because `VmRSS` is counted
+/// per core and may be off by hundreds of KiB.
 pub fn resident(pid: u32) -> Option<u64> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let maps = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
+    let line = maps.lines().find_map(|line| line.strip_prefix("Rss:"))?;
     let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kibibytes * 1024)
 }

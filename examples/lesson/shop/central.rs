@@ -38,7 +38,7 @@ impl Central {
 
     pub async fn begin(&self, who: Who) -> Result<String, Refusal> {
         let id = new_id();
-        self.keep(&id, Session { who, cart: Cart::new() }).await?;
+        self.set(&id, Session { who, cart: Cart::new() }, "NX").await?;
         Ok(id)
     }
 
@@ -57,12 +57,19 @@ impl Central {
         Ok(session)
     }
 
+    /// `XX`: a cart that changes while its owner logs out elsewhere does not bring the session back.
     pub async fn keep(&self, id: &str, session: Session) -> Result<(), Refusal> {
+        self.set(id, session, "XX").await
+    }
+
+    async fn set(&self, id: &str, session: Session, only_if: &str) -> Result<(), Refusal> {
         let text = serde_json::to_string(&session).expect("plain values can be written as JSON");
         let mut set = redis::cmd("SET");
-        set.arg(key(id)).arg(text).arg("PX").arg(self.life.as_millis() as u64);
+        set.arg(key(id)).arg(text).arg("PX").arg(self.life.as_millis() as u64).arg(only_if);
+        let done: Option<String> = self.store.run(&set).await.map_err(|_| Refusal::Unavailable)?;
+        done.ok_or(Refusal::NotLoggedIn)?;
         self.remember(id, &session);
-        self.store.run::<()>(&set).await.map_err(|_| Refusal::Unavailable)
+        Ok(())
     }
 
     pub async fn end(&self, id: &str) -> Result<(), Refusal> {

@@ -1,5 +1,5 @@
 //! Strategy 2: every replica has every session. A write is sent to all peers over HTTP; of two
-//! writes to one session the one with the higher version wins, and of equals the later name.
+//! writes to one session the one with the later stamp wins, and the other is lost.
 //!
 //! Start at [`Replicated::write`].
 
@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -17,16 +17,24 @@ use super::sessions::{Cart, Refusal, Session, Who, new_id};
 use crate::harness::Outcome;
 use crate::harness::http::Http;
 
-/// What is sent to a peer. Without a session it has ended; the version stays, so that a late write
-/// does not bring it back.
+/// A version and who wrote it. Of equal versions the later name wins, the same on every replica.
+type Stamp = (u64, String);
+
+/// What is sent to a peer. Without a session it has ended, and is kept, so that a late write does
+/// not bring it back.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Write {
     id: String,
-    version: u64,
-    by: String,
+    stamp: Stamp,
+    /// What the writer knew of this session until then.
+    replaces: Option<Stamp>,
     session: Option<Session>,
-    /// When it was written, in microseconds since 1970: all replicas are on one machine.
-    at: u64,
+}
+
+impl Write {
+    fn is_end(&self) -> bool {
+        self.session.is_none()
+    }
 }
 
 #[derive(Clone)]
@@ -41,9 +49,10 @@ struct Shared {
     peers: Mutex<Vec<SocketAddr>>,
     messages: AtomicU64,
     writes: AtomicU64,
-    /// Two writes that did not know of each other: one of them is lost.
+    received: AtomicU64,
+    /// Writes of this replica that were lost to a peer's that did not know of them.
     conflicts: AtomicU64,
-    /// Microseconds from the write to its arrival here, all together and of the last ones.
+    /// Microseconds from a write until the last peer has confirmed it.
     lags: Mutex<Vec<u64>>,
 }
 
@@ -60,6 +69,7 @@ impl Replicated {
             peers: Mutex::default(),
             messages: AtomicU64::new(0),
             writes: AtomicU64::new(0),
+            received: AtomicU64::new(0),
             conflicts: AtomicU64::new(0),
             lags: Mutex::default(),
         }))
@@ -84,42 +94,63 @@ impl Replicated {
         self.write(id, None).await;
     }
 
-    /// Writes here and sends it to every peer: N - 1 messages. A peer that is gone has missed it.
+    /// Writes here, and then at every peer.
     async fn write(&self, id: &str, session: Option<Session>) {
-        let version = lock(&self.0.known).get(id).map_or(1, |known| known.version + 1);
-        let by = self.0.name.clone();
-        let write = Write { id: id.into(), version, by, session, at: now() };
-        lock(&self.0.known).insert(id.into(), write.clone());
-        self.0.writes.fetch_add(1, Relaxed);
+        let write = self.stamp(id, session);
+        let spread = self.clone().spread(write);
+        if self.0.first {
+            spread.await;
+        } else {
+            tokio::spawn(spread);
+        }
+    }
 
-        let peers = lock(&self.0.peers).clone();
+    /// Reads the version and writes the next under one lock, so that two writes that come to this
+    /// replica at once get two stamps: with one stamp, peers would drop the second. A session that
+    /// has ended stays so, whatever was on its way; ids are never used again.
+    fn stamp(&self, id: &str, session: Option<Session>) -> Write {
+        self.0.writes.fetch_add(1, Relaxed);
+        let mut known = lock(&self.0.known);
+        let mine = known.get(id);
+        let session = if mine.is_some_and(Write::is_end) { None } else { session };
+        let replaces = mine.map(|mine| mine.stamp.clone());
+        let version = replaces.as_ref().map_or(1, |(version, _)| version + 1);
+        let write = Write { id: id.into(), stamp: (version, self.0.name.clone()), replaces, session };
+        known.insert(id.into(), write.clone());
+        write
+    }
+
+    /// Sends a write to every peer: N - 1 messages. A peer that is gone has missed it.
+    async fn spread(self, write: Write) {
+        let (began, peers) = (Instant::now(), lock(&self.0.peers).clone());
         self.0.messages.fetch_add(peers.len() as u64, Relaxed);
         let mut sent = JoinSet::new();
         for peer in peers {
             let (http, write) = (self.0.http.clone(), write.clone());
-            sent.spawn(async move { http.post(peer, "/replicate", &write).await.map(drop).is_ok() });
+            sent.spawn(async move { http.post(peer, "/replicate", &write).await.is_ok() });
         }
-        if self.0.first {
-            sent.join_all().await;
-        } else {
-            sent.detach_all();
+        let all_have_it = sent.join_all().await.into_iter().all(|confirmed| confirmed);
+        let mut lags = lock(&self.0.lags);
+        if all_have_it && lags.len() < LAGS {
+            lags.push(began.elapsed().as_micros() as u64);
         }
     }
 
-    /// A peer's write arrives.
+    /// A peer's write arrives, once or again, in order or not: the later stamp stays, and an end
+    /// stays whatever its stamp.
     pub fn receive(&self, write: Write) {
+        self.0.received.fetch_add(1, Relaxed);
         let mut known = lock(&self.0.known);
-        if let Some(mine) = known.get(&write.id) {
-            if mine.version == write.version && mine.by != write.by {
-                self.0.conflicts.fetch_add(1, Relaxed);
-            }
-            if (mine.version, &mine.by) >= (write.version, &write.by) {
-                return;
-            }
+        let Some(mine) = known.get(&write.id) else {
+            known.insert(write.id.clone(), write);
+            return;
+        };
+        if (write.is_end(), &write.stamp) <= (mine.is_end(), &mine.stamp) {
+            return;
         }
-        let mut lags = lock(&self.0.lags);
-        if lags.len() < LAGS {
-            lags.push(now().saturating_sub(write.at));
+        let unseen = write.replaces.as_ref() < Some(&mine.stamp);
+        if unseen && mine.stamp.1 == self.0.name {
+            self.0.conflicts.fetch_add(1, Relaxed);
         }
         known.insert(write.id.clone(), write);
     }
@@ -130,19 +161,10 @@ impl Replicated {
         for peer in peers {
             let all = self.0.http.get(peer, "/sessions").await?;
             for write in serde_json::from_value::<Vec<Write>>(all)? {
-                self.learn(write);
+                self.receive(write);
             }
         }
         Ok(())
-    }
-
-    /// As [`receive`](Self::receive), for what is no news.
-    fn learn(&self, write: Write) {
-        let mut known = lock(&self.0.known);
-        let newer = |mine: &Write| (mine.version, &mine.by) >= (write.version, &write.by);
-        if !known.get(&write.id).is_some_and(newer) {
-            known.insert(write.id.clone(), write);
-        }
     }
 
     pub fn all(&self) -> Vec<Write> {
@@ -154,6 +176,7 @@ impl Replicated {
         json!({
             "sessions": sessions,
             "writes": self.0.writes.load(Relaxed),
+            "received": self.0.received.load(Relaxed),
             "messages": self.0.messages.load(Relaxed),
             "conflicts": self.0.conflicts.load(Relaxed),
             "lag_micros": *lock(&self.0.lags),
@@ -163,8 +186,4 @@ impl Replicated {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as u64)
 }

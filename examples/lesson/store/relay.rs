@@ -47,6 +47,11 @@ impl Place {
         let path = uri.path_and_query().map_or_else(|| "/".into(), ToString::to_string);
         Ok(Self { user: user.into(), address, path })
     }
+
+    /// The same store by another address, as a URL.
+    pub fn at(&self, address: SocketAddr) -> String {
+        format!("redis://{}{address}{}", self.user, self.path)
+    }
 }
 
 /// Takes connections on loopback and passes them on to a store.
@@ -80,8 +85,7 @@ impl Relay {
 
     /// The URL of the store, through this door.
     pub fn url_for(&self, url: &str) -> Outcome<String> {
-        let place = Place::of(url)?;
-        Ok(format!("redis://{}{}{}", place.user, self.address, place.path))
+        Ok(Place::of(url)?.at(self.address))
     }
 
     /// Ends all connections and refuses new ones.
