@@ -167,7 +167,7 @@ struct Grown {
 /// Different people's profiles, each read once.
 async fn grow(stage: &Stage, balancer: &Balancer, replicas: &[Replica]) -> Outcome<Grown> {
     const READERS: u32 = 4;
-    let asked = stage.pick(400, 6_000, 40_000);
+    let asked = stage.pick(400, 3_000, 30_000);
     let resident = || replicas.iter().map(|replica| memory::resident(replica.pid())).sum::<Option<u64>>();
     let (before, empty) = (resident(), count(replicas, Way::Map).await?.1);
     let mut entries = [0; 2];
@@ -211,7 +211,7 @@ struct Read {
 }
 
 async fn read(stage: &Stage, at: SocketAddr, way: Way, replicas: &[Replica]) -> Outcome<Read> {
-    let asked = stage.pick(200, 1_500, 10_000);
+    let asked = stage.pick(200, 1_000, 10_000);
     let mut chance = stage.chance("readers");
     let mut browser = browser(at);
     let before = count(replicas, way).await?.0;
