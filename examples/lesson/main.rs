@@ -87,7 +87,8 @@ async fn main() -> ExitCode {
 
 /// What a child of this name does.
 fn role(name: &str) -> Option<Role> {
-    let roles = CHAPTERS.iter().flat_map(|chapter| chapter.roles).chain(store::ROLES);
+    let of_chapters = CHAPTERS.iter().flat_map(|chapter| chapter.roles);
+    let roles = shop::ROLES.iter().chain(store::ROLES).chain(of_chapters);
     roles.copied().find(|(role, _)| *role == name).map(|(_, role)| role)
 }
 
