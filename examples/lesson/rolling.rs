@@ -33,12 +33,14 @@ backends = BACKENDS
 path = "/healthz"
 interval = "100ms"
 rise = 1
-fall = 1
+fall = 3
 "#;
 
 /// Pintle keeps the last fifth of a deadline, and at least this, as closing time, in which nobody
 /// is known any more. So a drain's deadline is what sessions are given, and this.
 const CLOSING: Duration = Duration::from_secs(1);
+/// Beyond this a fifth of the deadline is more than [`CLOSING`].
+const LONGEST_GIVEN: Duration = Duration::from_secs(4);
 
 /// One way to replace replicas.
 #[derive(Clone, Copy, Debug)]
@@ -46,7 +48,7 @@ struct Plan {
     name: &'static str,
     strategy: Strategy,
     policy: &'static str,
-    /// What sessions are given, as a share of the longest; `None` kills at once.
+    /// What sessions are given, as a share of the longest session; `None` kills at once.
     given: Option<f64>,
 }
 
@@ -61,7 +63,7 @@ const FOR_ALL: f64 = 1.5;
 
 const PLANS: [Plan; 8] = [
     plan("stop", Strategy::Memory, "sticky_cookie", None),
-    plan("drain, shorter than the median", Strategy::Memory, "sticky_cookie", Some(0.3)),
+    plan("drain, shorter than the median", Strategy::Memory, "sticky_cookie", Some(0.2)),
     plan("drain, as long as the median", Strategy::Memory, "sticky_cookie", Some(MEDIAN)),
     plan("drain, longer than the median", Strategy::Memory, "sticky_cookie", Some(0.9)),
     plan("drain, longer than the longest", Strategy::Memory, "sticky_cookie", Some(FOR_ALL)),
@@ -71,6 +73,7 @@ const PLANS: [Plan; 8] = [
 ];
 
 /// What came of a plan.
+#[derive(Clone, Debug)]
 struct Told {
     plan: Plan,
     tally: Tally,
@@ -84,6 +87,8 @@ struct Swap {
     there: Vec<Stay>,
     /// How many of them meant to stay for longer than they were given.
     longer: usize,
+    /// What they were given.
+    given: Duration,
     /// How long it took until it was safe to stop it.
     drained: Duration,
 }
@@ -108,6 +113,11 @@ impl Told {
         self.lost() as f64 / self.there().max(1) as f64
     }
 
+    /// What sessions were given, at most.
+    fn given(&self) -> Duration {
+        self.swaps.iter().map(|swap| swap.given).max().unwrap_or_default()
+    }
+
     /// The longest of its three drains.
     fn drained(&self) -> Duration {
         self.swaps.iter().map(|swap| swap.drained).max().unwrap_or_default()
@@ -125,21 +135,22 @@ async fn run(stage: &Stage) -> Outcome<Findings> {
         time(longest),
         PLANS.len()
     ));
-    // Three shops at a time: most of a drain is waiting.
+    // Four shops at a time: most of a drain is waiting.
     let [stop, short, median, long, all, ip_hash, killed, drained] = PLANS;
-    let (first, second, third) = tokio::try_join!(
-        lane(stage, pace, [all, stop]),
-        lane(stage, pace, [long, median]),
-        lane(stage, pace, [short, ip_hash, killed, drained]),
+    let lanes = tokio::try_join!(
+        lane(stage, pace, vec![all]),
+        lane(stage, pace, vec![long, killed]),
+        lane(stage, pace, vec![median, drained]),
+        lane(stage, pace, vec![short, ip_hash, stop]),
     )?;
-    let mut told: Vec<_> = first.into_iter().chain(second).chain(third).collect();
+    let mut told = [lanes.0, lanes.1, lanes.2, lanes.3].concat();
     told.sort_by_key(|told| PLANS.iter().position(|plan| plan.name == told.plan.name));
     let told = told.try_into().map_err(|_| "a plan was not carried out")?;
     Ok(findings(pace, &told))
 }
 
 /// One plan after the other.
-async fn lane(stage: &Stage, pace: Pace, plans: impl IntoIterator<Item = Plan>) -> Outcome<Vec<Told>> {
+async fn lane(stage: &Stage, pace: Pace, plans: Vec<Plan>) -> Outcome<Vec<Told>> {
     let mut told = Vec::new();
     for plan in plans {
         told.push(deploy(stage, pace, plan).await?);
@@ -154,15 +165,11 @@ async fn deploy(stage: &Stage, pace: Pace, plan: Plan) -> Outcome<Told> {
     order.store = store.as_ref().map(|store| store.url().to_owned());
     let mut stand = Stand::open(stage, order, 3, &TOML.replace("POLICY", plan.policy)).await?;
     let visitors = Visitors::come(stand.balancer.address, plan.strategy, pace, stage.chance(plan.name));
-    // Until the first have left and sessions of every age are there.
-    tokio::time::sleep(pace.longest).await;
-    let given = plan.given.map(|share| pace.longest.mul_f64(share));
+    visitors.settle().await?;
     let mut swaps = Vec::new();
     for replica in 0..3 {
-        swaps.push(replace(&mut stand, replica, given, &visitors).await?);
+        swaps.push(replace(&mut stand, replica, plan.given, &visitors).await?);
     }
-    // Whoever has lost something finds out at the next look.
-    tokio::time::sleep(pace.think * 2).await;
     let tally = visitors.go_home().await?;
     stand.close().await;
     let told = Told { plan, tally, swaps };
@@ -174,13 +181,18 @@ async fn deploy(stage: &Stage, pace: Pace, plan: Plan) -> Outcome<Told> {
 async fn replace(
     stand: &mut Stand,
     replica: usize,
-    given: Option<Duration>,
+    share: Option<f64>,
     visitors: &Visitors,
 ) -> Outcome<Swap> {
     let name = stand.replicas[replica].name.clone();
     let backend = format!("app/{name}");
     let mut there = visitors.present();
     there.retain(|stay| stay.replica == name || stand.order.strategy != Strategy::Memory);
+    let given = share.map(|share| {
+        // Requests take their time too, on a busy machine more: who waits for all looks how long they stay.
+        let longest = if share > 1.0 { visitors.longest() } else { visitors.pace().longest };
+        longest.mul_f64(share).min(LONGEST_GIVEN)
+    });
     let until = std::time::Instant::now() + given.unwrap_or_default();
     let longer = there.iter().filter(|stay| stay.leaves > until).count();
     let mut drained = Duration::ZERO;
@@ -193,7 +205,7 @@ async fn replace(
         stand.balancer.pintle.ready(&backend).await.map_err(|fault| fault.detail)?;
     }
     stand.balancer.wait_for(&name, "up").await?;
-    Ok(Swap { there, longer, drained })
+    Ok(Swap { there, longer, given: given.unwrap_or_default(), drained })
 }
 
 const Q1: Quote = quote(
@@ -345,7 +357,7 @@ fn answers(findings: &mut Findings, pace: Pace, told: &[Told; 8]) {
 
 fn show(findings: &mut Findings, pace: Pace, told: &[Told; 8]) {
     let row = |told: &Told| {
-        let given = told.plan.given.map_or("-".into(), |share| time(pace.longest.mul_f64(share)));
+        let given = told.plan.given.map_or("-".into(), |_| time(told.given()));
         let drained = if told.plan.given.is_some() { time(told.drained()) } else { "-".into() };
         vec![
             told.plan.name.into(),
@@ -382,14 +394,12 @@ fn show(findings: &mut Findings, pace: Pace, told: &[Told; 8]) {
         rows: told.iter().map(row).collect(),
     });
     let curve = |name: &str, of: fn(&Told) -> usize| {
-        let point = |told: &Told| {
-            let given = told.plan.given.unwrap_or(0.0) * pace.longest.as_secs_f64();
-            (given, 100.0 * of(told) as f64 / told.there().max(1) as f64)
-        };
+        let point =
+            |told: &Told| (told.given().as_secs_f64(), 100.0 * of(told) as f64 / told.there().max(1) as f64);
         Series { name: name.into(), points: told[..5].iter().map(point).collect() }
     };
     let ip_hash = 100.0 * told[5].share_lost();
-    let end = FOR_ALL * pace.longest.as_secs_f64();
+    let end = told[4].given().as_secs_f64();
     findings.show(Lines {
         title: "What a drain's deadline costs".into(),
         note:

@@ -16,6 +16,8 @@ use crate::shop::{Notice, Shopper, Strategy, Visit};
 
 /// How many things somebody puts into the cart.
 const THINGS: usize = 3;
+/// How long a crowd may take to settle.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// How many shop at the same time, and for how long each.
 #[derive(Clone, Copy, Debug)]
@@ -54,6 +56,8 @@ pub struct Tally {
     pub sessions: usize,
     pub requests: usize,
     pub failed: usize,
+    /// The longest session that ended by itself.
+    pub longest: Duration,
     /// Users who were a stranger all of a sudden, or whose cart lacked what was put in.
     pub lost: BTreeSet<usize>,
 }
@@ -90,6 +94,27 @@ impl Visitors {
         self.floor.book().0.values().cloned().collect()
     }
 
+    pub fn pace(&self) -> &Pace {
+        &self.floor.pace
+    }
+
+    /// The longest session so far: what was drawn, and the requests of a user who was about to leave.
+    pub fn longest(&self) -> Duration {
+        self.floor.book().1.longest.max(self.floor.pace.longest)
+    }
+
+    /// Returns when as many have left as can be in the shop: sessions of every age are in it now.
+    pub async fn settle(&self) -> Outcome<()> {
+        let patience = Instant::now() + PATIENCE;
+        while self.floor.book().1.sessions < self.floor.pace.users {
+            if Instant::now() > patience {
+                return Err(format!("sessions are far longer than {:?}", self.floor.pace.longest).into());
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        Ok(())
+    }
+
     /// Lets nobody new in and tells what came of those who were there.
     pub async fn go_home(mut self) -> Outcome<Tally> {
         self.floor.over.store(true, Relaxed);
@@ -122,19 +147,27 @@ impl Floor {
         }
         let stay = Stay { user, replica: visit.replica, leaves: Instant::now() + length };
         let leaves = stay.leaves;
+        let began = Instant::now();
         self.book().0.insert(user, stay);
         let kept = self.shop(&mut shopper, leaves, chance).await;
-        let mut book = self.book();
-        book.0.remove(&user);
-        book.1.sessions += 1;
-        if !kept {
-            book.1.lost.insert(user);
+        {
+            let mut book = self.book();
+            book.0.remove(&user);
+            book.1.sessions += 1;
+            if !kept {
+                book.1.lost.insert(user);
+                return;
+            }
+            book.1.longest = book.1.longest.max(began.elapsed());
         }
+        self.count(&shopper.log_out().await);
     }
 
-    /// Whether the session was whole to its end.
+    /// Fills the cart, looks, and buys in the end. Whether the session was whole all the time.
     async fn shop(&self, shopper: &mut Shopper, leaves: Instant, chance: &mut fastrand::Rng) -> bool {
         loop {
+            // Everybody looks once more when it is over, to see whether something is lost.
+            let last = self.over.load(Relaxed);
             let fills = shopper.cart.len() < THINGS;
             let buys = !fills && leaves <= Instant::now();
             let visit = match () {
@@ -146,11 +179,7 @@ impl Floor {
             if matches!(visit.notice, Some(Notice::LoggedOut | Notice::CartLacks)) {
                 return false;
             }
-            if buys && visit.notice.is_none() {
-                self.count(&shopper.log_out().await);
-                return true;
-            }
-            if self.over.load(Relaxed) {
+            if last || (buys && visit.notice.is_none()) {
                 return true;
             }
             if !fills || visit.notice.is_some() {
