@@ -19,7 +19,7 @@ pub use balancer::Balancer;
 pub use browser::{Answer, Browser};
 pub use chapter::{Boxed, Chapter, Failure, Outcome, Run, Told};
 pub use child::{Replica, Setup};
-pub use exhibit::{Bars, Exhibit, Frame, Lines, Seat, SeatMap, SeatRow, Series, Table, Text};
+pub use exhibit::{Bars, Frame, Lines, Seat, SeatMap, SeatRow, Series, Table, Text};
 pub use figures::Spread;
 pub use findings::{Aspect, AuditRow, Claim, Column, Findings, Quote, quote};
 pub use stage::{Scale, Spoil, Stage};

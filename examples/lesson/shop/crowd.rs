@@ -15,7 +15,7 @@ use tokio::sync::watch;
 
 use super::Strategy;
 use super::shopper::{Notice, Shopper, Visit};
-use crate::harness::{Outcome, Series, Spread};
+use crate::harness::{Outcome, Series};
 
 /// How many things somebody puts into the cart when they arrive.
 const THINGS: usize = 2;
@@ -249,17 +249,6 @@ impl Log {
     pub fn noticed(&self) -> usize {
         let troubled = self.moments.iter().filter(|moment| moment.visit.notice.is_some());
         troubled.map(|moment| moment.user).collect::<BTreeSet<_>>().len()
-    }
-
-    pub fn times(&self) -> Spread {
-        Spread::of(self.moments.iter().map(|moment| moment.visit.took))
-    }
-
-    /// The share of answers that a replica gave from some time on.
-    pub fn share(&self, replica: &str, from: Duration) -> f64 {
-        let later: Vec<_> = self.moments.iter().filter(|moment| moment.at >= from).collect();
-        let its = later.iter().filter(|moment| moment.visit.replica == replica).count();
-        its as f64 / later.len().max(1) as f64
     }
 
     /// Each replica's share of the answers over time, in percent.

@@ -50,8 +50,6 @@ pub enum Strategy {
 }
 
 impl Strategy {
-    pub const ALL: [Self; 5] = [Self::Memory, Self::Replicated, Self::Central, Self::Token, Self::Client];
-
     pub fn name(self) -> &'static str {
         match self {
             Self::Memory => "memory",
