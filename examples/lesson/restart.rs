@@ -73,6 +73,8 @@ struct Told {
     with_client: Vec<String>,
     /// How many replicas knew everybody who came straight to them.
     known_by: usize,
+    /// For how many all was well with three replicas and before any restart.
+    works_before: usize,
     /// Who answered the first request after the restart, and for how many all was as before.
     answered_by: String,
     works: usize,
@@ -150,6 +152,7 @@ async fn verify(stage: &Stage, case: Case, users: usize) -> Outcome<Told> {
 
     // 2. Restart Server 1.
     everybody(&stand).await?;
+    let (works_before, _) = everybody_looks(&mut shoppers).await;
     stand.replicas[0].restart().await?;
     wait_for_peers(case.strategy, &stand.replicas).await?;
     // 3. User's next request goes to Server 2; but a cookie leads back to Server 1.
@@ -184,6 +187,7 @@ async fn verify(stage: &Stage, case: Case, users: usize) -> Outcome<Told> {
         in_store,
         with_client,
         known_by,
+        works_before,
         answered_by,
         works,
         works_after_all,

@@ -2,12 +2,13 @@
 //! shop. Who loses a cart depends on how long a replica may wait for those who know it.
 //!
 //! Start at [`PLANS`] and [`replace`]. The users, whose sessions last a known time, are in
-//! [`visitors`], what it all says in [`verdict`]. A session of 2 to 10 minutes lasts 0.2 to 1 s here.
+//! [`visitors`], what it all says in [`verdict`]. At the normal scale a session of 2 to 10 minutes
+//! lasts 0.2 to 1 s.
 
 mod verdict;
 mod visitors;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use self::visitors::{Pace, Stay, Tally, Visitors};
 use crate::harness::figures::time;
@@ -127,7 +128,7 @@ impl Told {
 
 async fn run(stage: &Stage) -> Outcome<Findings> {
     let longest = Duration::from_millis(stage.pick(600, 1000, 2000));
-    let think = Duration::from_millis(200);
+    let think = Duration::from_millis(stage.pick(300, 200, 200));
     let pace = Pace { users: stage.pick(24, 30, 60), shortest: longest / 5, longest, think };
     stage.say(format!(
         "{} users at a time stay for {} to {} in each of {} shops",
@@ -193,12 +194,11 @@ async fn replace(
     let backend = format!("app/{name}");
     let mut there = visitors.present();
     there.retain(|stay| stay.replica == name || stand.order.strategy != Strategy::Memory);
-    let given = share.map(|share| {
-        // Requests take their time too, on a busy machine more: who waits for all looks how long they stay.
-        let longest = if share > 1.0 { visitors.longest() } else { visitors.pace().longest };
-        longest.mul_f64(share).min(LONGEST_GIVEN)
-    });
-    let until = std::time::Instant::now() + given.unwrap_or_default();
+    let (longest, overruns) = (visitors.pace().longest, visitors.overruns());
+    // Requests take their time too, on a busy machine more: who waits for all waits for the slowest.
+    let slack = |share: f64| if share > 1.0 { overruns.at(1.0) * 2 } else { overruns.p50() };
+    let given = share.map(|share| (longest.mul_f64(share) + slack(share)).min(LONGEST_GIVEN));
+    let until = Instant::now() + given.unwrap_or_default() - overruns.p50();
     let longer = there.iter().filter(|stay| stay.leaves > until).count();
     let mut drained = Duration::ZERO;
     if let Some(given) = given {

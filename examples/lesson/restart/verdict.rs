@@ -61,6 +61,21 @@ fn state(findings: &mut Findings, told: &[Told; 6]) {
         stateless.iter().all(|told| told.held() == 0) && memory.held() > 0 && sticky.held() > 0,
         "With a store, a token or a cookie, what a request needs comes with it or is fetched for it.",
     );
+    findings.holds(
+        "restart.sticky",
+        quote(
+            "Strategy 1: Sticky Sessions",
+            "User always goes to Server 2. Server 2 has their session in memory",
+        ),
+        format!(
+            "before any restart {} found their cart by cookie, and {} by round_robin",
+            share(sticky.works_before, sticky.users),
+            share(memory.works_before, memory.users)
+        ),
+        sticky.users + memory.users,
+        sticky.works_before == sticky.users && memory.works_before < memory.users,
+        "While nothing happens to replica 1, a cookie that leads there is all it takes.",
+    );
     let known: Vec<_> = told.iter().map(|told| format!("{} {}", told.name(), told.known_by)).collect();
     let all_know = stateless.iter().chain([replicated]).all(|told| told.known_by == 3);
     findings.holds(

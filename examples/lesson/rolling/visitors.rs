@@ -11,11 +11,11 @@ use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
 
-use crate::harness::Outcome;
+use crate::harness::{Outcome, Spread};
 use crate::shop::{Notice, Shopper, Strategy, Visit};
 
 /// How many things somebody puts into the cart.
-const THINGS: usize = 3;
+const THINGS: usize = 2;
 /// How long a crowd may take to settle.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -56,8 +56,8 @@ pub struct Tally {
     pub sessions: usize,
     pub requests: usize,
     pub failed: usize,
-    /// The longest session that ended by itself.
-    pub longest: Duration,
+    /// How much later than they meant to people had bought: their requests take time too.
+    pub overruns: Vec<Duration>,
     /// Users who were a stranger all of a sudden, or whose cart lacked what was put in.
     pub lost: BTreeSet<usize>,
 }
@@ -98,9 +98,9 @@ impl Visitors {
         &self.floor.pace
     }
 
-    /// The longest session so far: what was drawn, and the requests of a user who was about to leave.
-    pub fn longest(&self) -> Duration {
-        self.floor.book().1.longest.max(self.floor.pace.longest)
+    /// How much later than they meant to people had bought, so far.
+    pub fn overruns(&self) -> Spread {
+        Spread::of(self.floor.book().1.overruns.iter().copied())
     }
 
     /// Returns when as many have left as can be in the shop: sessions of every age are in it now.
@@ -147,7 +147,6 @@ impl Floor {
         }
         let stay = Stay { user, replica: visit.replica, leaves: Instant::now() + length };
         let leaves = stay.leaves;
-        let began = Instant::now();
         self.book().0.insert(user, stay);
         let kept = self.shop(&mut shopper, leaves, chance).await;
         {
@@ -158,7 +157,7 @@ impl Floor {
                 book.1.lost.insert(user);
                 return;
             }
-            book.1.longest = book.1.longest.max(began.elapsed());
+            book.1.overruns.push(leaves.elapsed());
         }
         self.count(&shopper.log_out().await);
     }
