@@ -133,10 +133,13 @@ struct Changed {
 async fn change(at: SocketAddr, way: Way, users: usize) -> Outcome<Changed> {
     let mut browser = browser(at);
     let mut changed = Changed { users, answers: 0, old: 0, disagreed: 0 };
-    for id in (CHANGED..).take(users) {
+    // Nobody else's: a profile that was changed before would look new at once.
+    for id in (CHANGED + 1_000 * way as u32..).take(users) {
         let path = format!("{}/user/{id}", way.path());
         for _ in 0..3 {
-            browser.get(&path).await;
+            if browser.get(&path).await.json()["name"] != "old" {
+                return Err(format!("{path} was changed already").into());
+            }
         }
         rename(&mut browser, &path).await?;
         let mut old = 0;

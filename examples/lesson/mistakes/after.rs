@@ -79,7 +79,7 @@ fn queue() -> Router<Client> {
 /// Takes jobs as long as it lives. A job in hand is in a list of this worker's, until it is done;
 /// a worker whose lease has run out has died, and its list goes back into the queue.
 async fn work(store: Client, name: String) -> Outcome<()> {
-    let mine = format!("in-hand:{name}");
+    let mine = worker::in_hand(&name);
     store.run::<()>(cmd("SADD").arg("workers").arg(&name)).await?;
     loop {
         let lease = LEASE.as_millis() as u64;
@@ -98,7 +98,7 @@ async fn work(store: Client, name: String) -> Outcome<()> {
 async fn inherit(store: &Client) -> Outcome<()> {
     for name in store.run::<Vec<String>>(cmd("SMEMBERS").arg("workers")).await? {
         if !store.run::<bool>(cmd("EXISTS").arg(format!("alive:{name}"))).await? {
-            let hand = format!("in-hand:{name}");
+            let hand = worker::in_hand(&name);
             let back = cmd("LMOVE").arg(hand).arg("queue").arg("RIGHT").arg("RIGHT").to_owned();
             while store.run::<Option<Job>>(&back).await?.is_some() {}
         }

@@ -71,16 +71,17 @@ async fn run(stage: &Stage) -> Outcome<Findings> {
     request_order(&steps, &mut findings);
 
     stage.say("jobs are queued in memory and in the store; then a replica is killed");
-    let jobs = stage.pick(20, 60, 200);
+    let jobs = stage.pick(24, 60, 200);
     let database = Client::connect(store.url(), Link::Multiplexed).await?;
     queue(at, "after", jobs).await?;
     let last = queue(at, "before", jobs).await?;
     let victim = replicas.iter_mut().find(|replica| replica.name == last);
     victim.ok_or("no replica took a job")?.kill();
+    let in_hand: usize = database.run(cmd("LLEN").arg(worker::in_hand(&last))).await?;
     // The survivor may have to wait for the lease to run out. What is in memory has nobody to wait for.
     let mended = done(&database, "after", jobs, worker::LEASE * 3).await?;
     let broken = done(&database, "before", jobs, worker::WORK * 15).await?;
-    long_lived(jobs, broken, mended, &mut findings);
+    long_lived(jobs, broken, (mended, in_hand), &mut findings);
 
     code(&mut findings);
     balancer.shutdown().await;
@@ -238,7 +239,7 @@ async fn done(database: &Client, version: &str, jobs: u64, quiet: Duration) -> O
     Ok(done)
 }
 
-fn long_lived(jobs: u64, broken: u64, mended: u64, findings: &mut Findings) {
+fn long_lived(jobs: u64, broken: u64, (mended, in_hand): (u64, usize), findings: &mut Findings) {
     findings.holds(
         "mistakes.queue_in_memory",
         quote("Mistake 4: Long-Lived Process State", "If server dies, jobs are lost!"),
@@ -250,7 +251,10 @@ fn long_lived(jobs: u64, broken: u64, mended: u64, findings: &mut Findings) {
     findings.holds(
         "mistakes.queue_in_store",
         quote("Mistake 4: Long-Lived Process State", "Fix: Use Redis/RabbitMQ for job queue"),
-        format!("{} jobs lost with one of two replicas", share((jobs - mended) as usize, jobs as usize)),
+        format!(
+            "{} jobs lost with one of two replicas, which had {in_hand} in hand",
+            share((jobs - mended) as usize, jobs as usize)
+        ),
         jobs as usize,
         mended == jobs,
         "Jobs wait in the store, and the one that the dead worker had in hand went back into the queue. \

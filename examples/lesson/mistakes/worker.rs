@@ -30,3 +30,8 @@ pub async fn look_again() {
 pub fn done(queue: &str) -> String {
     format!("done:{queue}")
 }
+
+/// Where a worker's job is while it is in hand.
+pub fn in_hand(worker: &str) -> String {
+    format!("in-hand:{worker}")
+}
