@@ -145,14 +145,14 @@ async fn login(State(api): State<Api>, Json(login): Json<Login>) -> Result<Json<
         Scheme::Plain | Scheme::Version => {}
         Scheme::Short => {
             let refresh = token::random();
-            keep(&api, &refreshed(&refresh), &login.user.to_string(), &issued(login.user), &refresh).await?;
+            keep(&api, &refreshed(&refresh), &login.user.to_string(), &issued(api.scheme, login.user), &refresh).await?;
             answer["refresh"] = refresh.into();
         }
         // Somebody who says "log out everywhere" means tokens that this request does not carry.
         Scheme::DenyList => {
             let mut remember = redis::pipe();
-            remember.cmd("SADD").arg(issued(login.user)).arg(&identity.jti).ignore();
-            remember.cmd("EXPIRE").arg(issued(login.user)).arg(DAY.as_secs()).ignore();
+            remember.cmd("SADD").arg(issued(api.scheme, login.user)).arg(&identity.jti).ignore();
+            remember.cmd("EXPIRE").arg(issued(api.scheme, login.user)).arg(DAY.as_secs()).ignore();
             api.store.pipeline::<()>(&remember).await?;
         }
     }
@@ -178,7 +178,7 @@ async fn password(
     let user = check(&api, &headers).await?.user_id;
     api.http.post(api.database, &format!("/users/{user}/password"), &wanted).await?;
     if matches!(api.scheme, Scheme::Short | Scheme::DenyList) {
-        let names: Vec<String> = api.store.run(cmd("SMEMBERS").arg(issued(user))).await?;
+        let names: Vec<String> = api.store.run(cmd("SMEMBERS").arg(issued(api.scheme, user))).await?;
         let mut revoke = redis::pipe();
         for name in &names {
             if api.scheme == Scheme::Short {
@@ -188,7 +188,7 @@ async fn password(
                 revoke.cmd("SET").arg(denied(name)).arg(1).arg("EX").arg(DAY.as_secs()).ignore();
             }
         }
-        revoke.cmd("DEL").arg(issued(user)).ignore();
+        revoke.cmd("DEL").arg(issued(api.scheme, user)).ignore();
         api.store.pipeline::<()>(&revoke).await?;
     }
     Ok(Json(json!({ "changed": true })))
@@ -233,8 +233,9 @@ fn refreshed(name: &str) -> String {
     format!("refresh:{name}")
 }
 
-fn issued(user: u32) -> String {
-    format!("issued:{user}")
+/// Under which key a user's tokens are found that may have to be taken back.
+fn issued(scheme: Scheme, user: u32) -> String {
+    format!("issued{}:{user}", scheme.path())
 }
 
 /// Why somebody is not let in.
