@@ -145,7 +145,7 @@ async fn login(State(api): State<Api>, Json(login): Json<Login>) -> Result<Json<
         Scheme::Plain | Scheme::Version => {}
         Scheme::Short => {
             let refresh = token::random();
-            keep(&api, &refreshed(&refresh), &login.user.to_string(), &issued(api.scheme, login.user), &refresh).await?;
+            keep(&api, login.user, &refresh).await?;
             answer["refresh"] = refresh.into();
         }
         // Somebody who says "log out everywhere" means tokens that this request does not carry.
@@ -159,12 +159,13 @@ async fn login(State(api): State<Api>, Json(login): Json<Login>) -> Result<Json<
     Ok(Json(answer))
 }
 
-/// Keeps a refresh token, and under which user to find it.
-async fn keep(api: &Api, key: &str, value: &str, set: &str, member: &str) -> Outcome<()> {
+/// Keeps a refresh token for a user, so that both lead to each other.
+async fn keep(api: &Api, user: u32, refresh: &str) -> Outcome<()> {
+    let (life, set) = (scaled::HOUR.as_secs(), issued(api.scheme, user));
     let mut keep = redis::pipe();
-    keep.cmd("SET").arg(key).arg(value).arg("EX").arg(scaled::HOUR.as_secs()).ignore();
-    keep.cmd("SADD").arg(set).arg(member).ignore();
-    keep.cmd("EXPIRE").arg(set).arg(scaled::HOUR.as_secs()).ignore();
+    keep.cmd("SET").arg(refreshed(refresh)).arg(user).arg("EX").arg(life).ignore();
+    keep.cmd("SADD").arg(&set).arg(refresh).ignore();
+    keep.cmd("EXPIRE").arg(&set).arg(life).ignore();
     api.store.pipeline(&keep).await
 }
 
