@@ -21,7 +21,8 @@ pub fn changes(changes: &[(Way, Changed)], findings: &mut Findings) {
                 figure,
                 answers,
                 old > 0 && disagreed > 0,
-                "Only the replica that took the change knows of it. The others answer from their own Map, for ever.",
+                "Only the replica that took the change knows of it. The others answer from their \
+                 own Map, for ever.",
             ),
             Way::Shared => findings.holds(
                 "cache.shared_agrees",
@@ -42,8 +43,10 @@ pub fn changes(changes: &[(Way, Changed)], findings: &mut Findings) {
         }
     }
     findings.left_out(
-        "A shared cache can still be filled with an old value when a reader fetches it just before a change and \
-         stores it just after. Here a profile is read and changed by one person at a time; an expiry bounds it.",
+        "A shared cache can still be filled with an old value when a reader fetches it just before \
+         a change and \
+         stores it just after. Here a profile is read and changed by one person at a time; an \
+         expiry bounds it.",
     );
 }
 
@@ -66,14 +69,20 @@ pub fn growth(grown: &Grown, findings: &mut Findings) {
             lesson,
             format!(
                 "resident memory of three replicas {} → {}: {} for each profile",
-                bytes(before as f64), bytes(after as f64),
+                bytes(before as f64),
+                bytes(after as f64),
                 bytes((after as f64 - before as f64) / asked as f64)
             ),
             asked,
             after > before,
-            "A profile is about 1 KiB of JSON. The rest is what the process keeps ready after serving so many.",
+            "A profile is about 1 KiB of JSON. The rest is what the process keeps ready after \
+             serving so many.",
         ),
-        None => findings.untested("cache.map_takes_memory", lesson, "This system does not tell what memory a process has."),
+        None => findings.untested(
+            "cache.map_takes_memory",
+            lesson,
+            "This system does not tell what memory a process has.",
+        ),
     }
     findings.concept(
         2,
@@ -146,7 +155,8 @@ pub fn reads(reads: &[(Way, Read)], findings: &mut Findings) {
         format!("shared cache: hit {}; miss {}; nowhere {}", shared.hits, shared.misses, nowhere.misses),
         shared.asked,
         shared.hits.p50() < shared.misses.p50(),
-        "A miss pays for the cache and for the database. Whether that is acceptable is a matter of how rare it is.",
+        "A miss pays for the cache and for the database. Whether that is acceptable is a matter of \
+         how rare it is.",
     );
 }
 
@@ -157,12 +167,15 @@ pub fn staleness(aged: &Aged, findings: &mut Findings) {
         quote(HEADING, "CDN/Edge Caching: Cache at network edge"),
         format!(
             "changed elsewhere: {} answers old within max-age, {} after it; changed through this edge: {}",
-            share(fresh.1, fresh.0), share(after.1, after.0), share(through.0, through.1)
+            share(fresh.1, fresh.0),
+            share(after.1, after.0),
+            share(through.0, through.1)
         ),
         fresh.0 + after.0 + through.1,
         fresh.1 > 0 && after.0 > 0 && after.1 == 0 && through.0 == 0,
         &format!(
-            "An edge cannot know what was changed elsewhere, so max-age is how long it may be wrong: 60 s, which \
+            "An edge cannot know what was changed elsewhere, so max-age is how long it may be \
+             wrong: 60 s, which \
              are {MAX_AGE} s here, because the header counts whole seconds."
         ),
     );
@@ -172,10 +185,14 @@ pub fn personal(kept: &Kept, findings: &mut Findings) {
     findings.holds(
         "cache.edge_keeps_nothing_personal",
         quote(HEADING, "Server doesn't hold state"),
-        format!("{} of {} personal answers given to somebody else, {} kept", kept.shared, kept.asked, kept.kept),
+        format!(
+            "{} of {} personal answers given to somebody else, {} kept",
+            kept.shared, kept.asked, kept.kept
+        ),
         kept.asked,
         kept.shared == 0 && kept.kept == 0,
-        "private, no-store, answers that set a cookie, and answers to a request with Authorization are not stored.",
+        "private, no-store, answers that set a cookie, and answers to a request with Authorization \
+         are not stored.",
     );
 }
 
@@ -184,12 +201,14 @@ pub fn sticky(stuck: &Stuck, findings: &mut Findings) {
         "cache.edge_keeps_no_sticky_cookie",
         quote("Strategy 1: Sticky Sessions", "User always goes to Server 2"),
         format!(
-            "{} of {} users got a cookie of their own; {} got one from the edge; {} kept there; {} pages from the edge without one",
+            "{} of {} users got a cookie of their own; {} got one from the edge; {} kept there; {} \
+             pages from the edge without one",
             stuck.own, stuck.users, stuck.others, stuck.kept, stuck.hits
         ),
         stuck.users * 3,
         stuck.own == stuck.users && stuck.others == 0 && stuck.kept == 0,
-        "Pintle adds private to an answer that sets its cookie, and the edge keeps no Set-Cookie whatever is said. \
+        "Pintle adds private to an answer that sets its cookie, and the edge keeps no Set-Cookie \
+         whatever is said. \
          Otherwise everybody would be sent to the first reader's replica.",
     );
 }
@@ -197,16 +216,32 @@ pub fn sticky(stuck: &Stuck, findings: &mut Findings) {
 pub fn answers(changes: &[(Way, Changed)], reads: &[(Way, Read)], findings: &mut Findings) {
     let [(_, map), (_, shared), (_, nowhere)] = changes else { return };
     let [(_, map_reads), (_, shared_reads), (_, edge_reads), _] = reads else { return };
-    findings.answer(4, format!(
-        "Stateful: the Map outlives the request. After a change {} of {} answers were old, and users saw both in turn.",
-        map.old, map.answers
-    ));
-    findings.answer(4, format!(
-        "Each replica loads for itself ({} look-ups per 1,000 against {} with one shared cache), and no entry ever goes.",
-        per_thousand(map_reads), per_thousand(shared_reads)
-    ));
-    findings.answer(4, format!(
-        "Use a shared cache with an expiry ({} of {} old), an edge with max-age ({} look-ups per 1,000), or accept misses ({} old).",
-        shared.old, shared.answers, per_thousand(edge_reads), nowhere.old
-    ));
+    findings.answer(
+        4,
+        format!(
+            "Stateful: the Map outlives the request. After a change {} of {} answers were old, and \
+         users saw both in turn.",
+            map.old, map.answers
+        ),
+    );
+    findings.answer(
+        4,
+        format!(
+            "Each replica loads for itself ({} look-ups per 1,000 against {} with one shared cache), \
+         and no entry ever goes.",
+            per_thousand(map_reads),
+            per_thousand(shared_reads)
+        ),
+    );
+    findings.answer(
+        4,
+        format!(
+            "Use a shared cache with an expiry ({} of {} old), an edge with max-age ({} look-ups per \
+         1,000), or accept misses ({} old).",
+            shared.old,
+            shared.answers,
+            per_thousand(edge_reads),
+            nowhere.old
+        ),
+    );
 }

@@ -38,7 +38,8 @@ fn parts(tokens: &[String], findings: &mut Findings) -> Outcome<()> {
     let pieces: Vec<_> = first.split('.').collect();
     let [header, payload, signature] = pieces[..] else { return Err("a token has three parts".into()) };
     let text = format!(
-        "{header}.\n    {}\n{payload}.\n    {}\n{signature}\n    HMAC-SHA256 of the two parts above, {} bytes",
+        "{header}.\n    {}\n{payload}.\n    {}\n{signature}\n    HMAC-SHA256 of the two parts \
+         above, {} bytes",
         open(first, 0)?,
         open(first, 1)?,
         BASE64.decode(signature)?.len(),
@@ -84,7 +85,8 @@ fn sizes(keys: &Keys, findings: &mut Findings) -> Outcome<()> {
         points.len(),
         grows,
         &format!(
-            "Every request carries all of it. In a cookie, which holds {COOKIE_LIMIT} bytes, {fits} such claims fit."
+            "Every request carries all of it. In a cookie, which holds {COOKIE_LIMIT} bytes, {fits} \
+             such claims fit."
         ),
     );
     findings.show(Lines {
@@ -119,9 +121,13 @@ async fn forge(browser: &mut Browser, tokens: &[String], findings: &mut Findings
     }
     findings.holds(
         "jwt.forged_tokens_are_refused",
-        quote("Strategy 3: Token-Based Authentication (JWT)", "Server can verify token wasn't tampered with!"),
+        quote(
+            "Strategy 3: Token-Based Authentication (JWT)",
+            "Server can verify token wasn't tampered with!",
+        ),
         format!(
-            "{accepted} of {shown} forged tokens accepted, {refused} answered 401; {genuine} of {} genuine ones accepted",
+            "{accepted} of {shown} forged tokens accepted, {refused} answered 401; {genuine} of {} \
+             genuine ones accepted",
             tokens.len()
         ),
         shown,

@@ -193,22 +193,27 @@ fn request_order(steps: &[Ordered], findings: &mut Findings) {
         quote("Mistake 3: Assuming Request Order", "const step1 = serverMemory.step1Data  // undefined!"),
         format!(
             "{} got their own order; {} got nothing, {} somebody else's",
-            share(before.own, total(before)), before.nothing, before.others
+            share(before.own, total(before)),
+            before.nothing,
+            before.others
         ),
         total(before),
         before.own < total(before),
-        "Step 2 goes to another replica, or comes after another user's step 1. Even one replica would mix users up.",
+        "Step 2 goes to another replica, or comes after another user's step 1. Even one replica \
+         would mix users up.",
     );
     findings.holds(
         "mistakes.order_kept",
         quote("Mistake 3: Assuming Request Order", "Fix: Pass data through client or external store"),
         format!(
             "own order: {} with the store, {} carried by the client",
-            share(store.own, total(store)), share(client.own, total(client))
+            share(store.own, total(store)),
+            share(client.own, total(client))
         ),
         total(store) + total(client),
         total(store) > 0 && store.own == total(store) && client.own == total(client),
-        "The data is found by the user's own session, or comes with the request. What a client carries must be \
+        "The data is found by the user's own session, or comes with the request. What a client \
+         carries must be \
          checked again, as everything that it sends.",
     );
 }
@@ -246,7 +251,8 @@ fn long_lived(jobs: u64, broken: u64, (mended, in_hand): (u64, usize), findings:
         format!("{} jobs lost with one of two replicas", share((jobs - broken) as usize, jobs as usize)),
         jobs as usize,
         broken < jobs,
-        "Every one of them had been answered with queued: true. They were in the memory of the process that was killed.",
+        "Every one of them had been answered with queued: true. They were in the memory of the \
+         process that was killed.",
     );
     findings.holds(
         "mistakes.queue_in_store",

@@ -145,26 +145,27 @@ async fn login(State(api): State<Api>, Json(login): Json<Login>) -> Result<Json<
         Scheme::Plain | Scheme::Version => {}
         Scheme::Short => {
             let refresh = token::random();
-            keep(&api, &refreshed(&refresh), &login.user.to_string(), &issued(login.user), &refresh).await?;
+            keep(&api, login.user, &refresh).await?;
             answer["refresh"] = refresh.into();
         }
         // Somebody who says "log out everywhere" means tokens that this request does not carry.
         Scheme::DenyList => {
             let mut remember = redis::pipe();
-            remember.cmd("SADD").arg(issued(login.user)).arg(&identity.jti).ignore();
-            remember.cmd("EXPIRE").arg(issued(login.user)).arg(DAY.as_secs()).ignore();
+            remember.cmd("SADD").arg(issued(api.scheme, login.user)).arg(&identity.jti).ignore();
+            remember.cmd("EXPIRE").arg(issued(api.scheme, login.user)).arg(DAY.as_secs()).ignore();
             api.store.pipeline::<()>(&remember).await?;
         }
     }
     Ok(Json(answer))
 }
 
-/// Keeps a refresh token, and under which user to find it.
-async fn keep(api: &Api, key: &str, value: &str, set: &str, member: &str) -> Outcome<()> {
+/// Keeps a refresh token for a user, so that both lead to each other.
+async fn keep(api: &Api, user: u32, refresh: &str) -> Outcome<()> {
+    let (life, set) = (scaled::HOUR.as_secs(), issued(api.scheme, user));
     let mut keep = redis::pipe();
-    keep.cmd("SET").arg(key).arg(value).arg("EX").arg(scaled::HOUR.as_secs()).ignore();
-    keep.cmd("SADD").arg(set).arg(member).ignore();
-    keep.cmd("EXPIRE").arg(set).arg(scaled::HOUR.as_secs()).ignore();
+    keep.cmd("SET").arg(refreshed(refresh)).arg(user).arg("EX").arg(life).ignore();
+    keep.cmd("SADD").arg(&set).arg(refresh).ignore();
+    keep.cmd("EXPIRE").arg(&set).arg(life).ignore();
     api.store.pipeline(&keep).await
 }
 
@@ -178,7 +179,7 @@ async fn password(
     let user = check(&api, &headers).await?.user_id;
     api.http.post(api.database, &format!("/users/{user}/password"), &wanted).await?;
     if matches!(api.scheme, Scheme::Short | Scheme::DenyList) {
-        let names: Vec<String> = api.store.run(cmd("SMEMBERS").arg(issued(user))).await?;
+        let names: Vec<String> = api.store.run(cmd("SMEMBERS").arg(issued(api.scheme, user))).await?;
         let mut revoke = redis::pipe();
         for name in &names {
             if api.scheme == Scheme::Short {
@@ -188,7 +189,7 @@ async fn password(
                 revoke.cmd("SET").arg(denied(name)).arg(1).arg("EX").arg(DAY.as_secs()).ignore();
             }
         }
-        revoke.cmd("DEL").arg(issued(user)).ignore();
+        revoke.cmd("DEL").arg(issued(api.scheme, user)).ignore();
         api.store.pipeline::<()>(&revoke).await?;
     }
     Ok(Json(json!({ "changed": true })))
@@ -233,8 +234,9 @@ fn refreshed(name: &str) -> String {
     format!("refresh:{name}")
 }
 
-fn issued(user: u32) -> String {
-    format!("issued:{user}")
+/// Under which key a user's tokens are found that may have to be taken back.
+fn issued(scheme: Scheme, user: u32) -> String {
+    format!("issued{}:{user}", scheme.path())
 }
 
 /// Why somebody is not let in.

@@ -252,11 +252,14 @@ pub fn report(Seen(visits, (accepted, shown), counted): &Seen, findings: &mut Fi
         "jwt.gateway_validates_once",
         quote(PATTERN, "JWT validated at gateway"),
         format!(
-            "{} validations for {homes} requests and {} calls of services, which validated {}; store look-ups: 0",
+            "{} validations for {homes} requests and {} calls of services, which validated {}; \
+             store look-ups: 0",
             counted.validations, counted.calls, counted.again
         ),
         homes as usize,
-        counted.validations == homes && counted.again == 0 && visits.own == visits.asked
+        counted.validations == homes
+            && counted.again == 0
+            && visits.own == visits.asked
             && counted.calls == 4 * (visits.asked + visits.tokens.len()) as u64,
         "No process of the five is given the address of a store. The gateway here is a small program behind \
          Pintle; the check is to move into Pintle itself, and the program then goes away.",
@@ -265,12 +268,14 @@ pub fn report(Seen(visits, (accepted, shown), counted): &Seen, findings: &mut Fi
         "jwt.identity_headers_are_not_believed",
         quote(PATTERN, "Services trust gateway's validation"),
         format!(
-            "{} of {} requests with a forged x-user fooled anybody; headers that got past the edge {}, to a service {}",
+            "{} of {} requests with a forged x-user fooled anybody; headers that got past the edge \
+             {}, to a service {}",
             visits.fooled, visits.forged, counted.claimed, counted.forged
         ),
         visits.forged,
         visits.fooled == 0 && counted.claimed == 0 && counted.forged == 0,
-        "The edge removes the header from every client, and the services listen where only the gateway calls.",
+        "The edge removes the header from every client, and the services listen where only the \
+         gateway calls.",
     );
     findings.holds(
         "jwt.cross_service",
@@ -283,10 +288,14 @@ pub fn report(Seen(visits, (accepted, shown), counted): &Seen, findings: &mut Fi
     );
     let all = format!("{accepted} of {shown} tokens accepted by four other services, 0 look-ups");
     findings.cell(Aspect::CrossService, Column::Jwt, all, Some(accepted == shown));
-    findings.answer(6, format!(
-        "Users get a token from A; one gateway validates it once per request ({} for {homes}), and no store is asked.",
-        counted.validations
-    ));
+    findings.answer(
+        6,
+        format!(
+            "Users get a token from A; one gateway validates it once per request ({} for {homes}), and \
+         no store is asked.",
+            counted.validations
+        ),
+    );
     findings.answer(
         6,
         format!(

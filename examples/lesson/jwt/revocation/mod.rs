@@ -1,7 +1,8 @@
 //! The revocation problem: for how long a stolen token works after the password was changed, and
 //! what each way of taking it back costs in look-ups and in state.
 //!
-//! Start at [`theft`]; [`report`] judges what it saw. The four schemes run side by side over the same three replicas.
+//! Start at [`theft`]; [`report`] judges what it saw. The four schemes run side by side over the same
+//! three replicas.
 
 mod verdict;
 
@@ -95,7 +96,7 @@ pub async fn observe(scene: &Scene) -> Outcome<Seen> {
     let store = Client::connect(scene.store.url(), Link::Multiplexed).await?;
     let count = async |keys: &str| Outcome::Ok(store.run::<Vec<String>>(cmd("KEYS").arg(keys)).await?.len());
     let (refresh, denied, issued) =
-        (count("refresh:*").await?, count("deny:*").await?, count("issued:*").await?);
+        (count("refresh:*").await?, count("deny:*").await?, count("issued/deny-list:*").await?);
     Ok(Seen { thefts: [plain, short, deny, version], refresh, denied, issued })
 }
 

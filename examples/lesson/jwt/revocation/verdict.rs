@@ -45,13 +45,20 @@ fn windows(plain: &Theft, short: &Theft, deny: &Theft, version: &Theft, findings
         "jwt.short_expiry_closes_the_window",
         quote(PROBLEM, "Short expiry (15 min) + refresh tokens"),
         format!(
-            "{} requests got through, the last after {}; then {stopped} of {stopped} were refused; {renewed} of {tries} refreshes worked",
-            short.through(), time(short.window()),
+            "{} requests got through, the last after {}; then {stopped} of {stopped} were refused; \
+             {renewed} of {tries} refreshes worked",
+            short.through(),
+            time(short.window()),
         ),
         short.after.len(),
-        short.changed && short.before == BEFORE && short.through() > 0 && stopped > 0 && renewed == 0
+        short.changed
+            && short.before == BEFORE
+            && short.through() > 0
+            && stopped > 0
+            && renewed == 0
             && short.others.0 == short.others.1,
-        "The token works until it expires (15 min are 2 s here, to the nearest second); the refresh token was \
+        "The token works until it expires (15 min are 2 s here, to the nearest second); the refresh \
+         token was \
          deleted, so there is no next one. Everybody else was renewed without noticing.",
     );
     let at_once: [(&str, Quote, &Theft, &str); 2] = [
@@ -166,18 +173,33 @@ fn picture(thefts: &[Theft; 4], states: [String; 4], findings: &mut Findings) {
 
 fn answers(plain: &Theft, short: &Theft, deny: &Theft, version: &Theft, findings: &mut Findings) {
     let hours = plain.left.as_secs_f64() / 3600.0;
-    findings.answer(2, format!(
-        "A plain token cannot be revoked: {} of {} requests got through after the password change, and {hours:.1} h remained.",
-        plain.through(), plain.after.len(),
-    ));
-    findings.answer(2, format!(
-        "To revoke at once, list the token in the store or count versions in the database: {} and {} requests got through.",
-        deny.through(), version.through(),
-    ));
-    findings.answer(2, format!(
-        "The trade-off: {} look-ups per 1,000 requests and state again; short expiry needs one per refresh, and left the thief {}.",
-        per_thousand(deny.counted.store, deny), time(short.window()),
-    ));
+    findings.answer(
+        2,
+        format!(
+            "A plain token cannot be revoked: {} of {} requests got through after the password change, \
+         and {hours:.1} h remained.",
+            plain.through(),
+            plain.after.len(),
+        ),
+    );
+    findings.answer(
+        2,
+        format!(
+            "To revoke at once, list the token in the store or count versions in the database: {} and \
+         {} requests got through.",
+            deny.through(),
+            version.through(),
+        ),
+    );
+    findings.answer(
+        2,
+        format!(
+            "The trade-off: {} look-ups per 1,000 requests and state again; short expiry needs one per \
+         refresh, and left the thief {}.",
+            per_thousand(deny.counted.store, deny),
+            time(short.window()),
+        ),
+    );
     findings.cell(
         Aspect::Revocation,
         Column::Jwt,
@@ -204,12 +226,18 @@ fn answers(plain: &Theft, short: &Theft, deny: &Theft, version: &Theft, findings
             Some(theft.through() == 0 && count > 0),
         );
     }
-    findings.concept(5, format!(
-        "A token needed no look-up in {} requests, and worked on after the password had changed; {} per 1,000 is what revoking at once costs.",
-        plain.counted.requests, per_thousand(deny.counted.store, deny),
-    ));
+    findings.concept(
+        5,
+        format!(
+            "A token needed no look-up in {} requests, and worked on after the password had changed; {} \
+         per 1,000 is what revoking at once costs.",
+            plain.counted.requests,
+            per_thousand(deny.counted.store, deny),
+        ),
+    );
     findings.left_out(
-        "The lesson calls revocation in a central store instant, and also proposes to keep sessions in a local \
+        "The lesson calls revocation in a central store instant, and also proposes to keep sessions \
+         in a local \
          cache for 60 s: with that cache, a revoked session works for up to 60 s. Here nobody keeps copies.",
     );
 }
