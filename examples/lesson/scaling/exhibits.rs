@@ -123,7 +123,7 @@ fn shares(stories: &[Story]) -> Lines {
 fn served(stage: &Stage, stories: &[Story]) -> Option<Bars> {
     super::claims::compares_speed(stage).then_some(())?;
     let group = |story: &Story| {
-        let (before, after) = story.scene(Event::Add)?.served();
+        let [(before, _), (after, _)] = story.scene(Event::Add)?.served();
         let bars = vec![("3 replicas".to_owned(), before), ("4 replicas".to_owned(), after)];
         Some((story.way.name.to_owned(), bars))
     };

@@ -1,5 +1,6 @@
 //! What happens to every stand, and what is seen of it. Start at [`Booth::happens`].
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use pintle::admin::view::DrainView;
@@ -57,13 +58,20 @@ impl Scene {
         self.seats.iter().filter(|seat| !seat.kept).count()
     }
 
-    /// Answers per second before a replica was added, and after.
-    pub fn served(&self) -> (f64, f64) {
+    /// Answers per second, and from how many replicas, before a replica was added and after.
+    pub fn served(&self) -> [(f64, usize); 2] {
         let Found { began, done, measured, .. } = self.found;
         let window = measured.saturating_sub(done);
-        let before = self.log.served_between(began.saturating_sub(window), began);
-        (before, self.log.served_between(done, measured))
+        [(began.saturating_sub(window), began), (done, measured)]
+            .map(|(from, to)| (self.log.served_between(from, to), serving(&self.log, from, to)))
     }
+}
+
+/// How many replicas answered in a part of the time.
+fn serving(log: &Log, from: Duration, to: Duration) -> usize {
+    let within = log.moments.iter().filter(|moment| (from..to).contains(&moment.at));
+    let names = within.map(|moment| moment.visit.replica.as_str()).filter(|name| !name.is_empty());
+    names.collect::<BTreeSet<_>>().len()
 }
 
 impl Story {

@@ -35,23 +35,26 @@ fn served(findings: &mut Findings, stage: &Stage, story: &Story) {
         Column::Replication => ("Scalability: Limited", |gain| gain > 1.1),
         Column::Store | Column::Jwt => ("Scalability: Excellent", |gain| gain > 1.1),
     };
-    let ((before, after), (its, requests)) = (scene.served(), fourth(scene));
+    let ([(before, three), (after, four)], (its, requests)) = (scene.served(), fourth(scene));
     let gain = after / before.max(1.0);
     let lesson = quote("Comparison Table", words);
     let mut figure =
         format!("replica 4 takes {:.0} % of existing users' requests", 100.0 * part(its, requests));
-    let full = before > 0.7 * capacity();
+    // A sticky replica that came back empty serves nobody, so it is not waited for.
+    let full = before > 0.7 * capacity(three);
     if compares_speed(stage) && full {
-        let text = format!("{before:.0} answers/s with 3 replicas, {after:.0} with 4 (× {gain:.2})");
+        let text = format!(
+            "{before:.0} answers/s from {three} of 3 replicas, {after:.0} from {four} of 4 (× {gain:.2})"
+        );
         let why = "Replicas have a modelled capacity of 4 requests at once, 10 ms each. Only a replica that \
                    existing users may use adds to what they are served.";
         findings.weigh(&id, lesson, text, scene.log.requests(), wanted(gain), why);
         figure = format!("{figure}, served/s × {gain:.2}");
     } else if compares_speed(stage) {
         let why = format!(
-            "This machine was busy: it served {before:.0} of the {:.0} requests per second that three \
+            "This machine was busy: it served {before:.0} of the {:.0} requests per second that {three} \
              modelled replicas can take, so a fourth could not be seen in them.",
-            capacity()
+            capacity(three)
         );
         findings.untested(&id, lesson, &why);
     } else {
@@ -94,10 +97,10 @@ fn cells(findings: &mut Findings, story: &Story) {
     findings.cell(Aspect::Complexity, column, figure, None);
 }
 
-/// What three modelled replicas can serve in a second.
-fn capacity() -> f64 {
+/// What so many modelled replicas can serve in a second.
+fn capacity(replicas: usize) -> f64 {
     let Capacity { at_once, each } = Capacity::default();
-    (REPLICAS * at_once) as f64 / each.as_secs_f64()
+    (replicas * at_once) as f64 / each.as_secs_f64()
 }
 
 /// The lesson's key concepts, and what is left out.
