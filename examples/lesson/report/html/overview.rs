@@ -108,7 +108,7 @@ fn key(moved: bool, kept: bool, means: &str) -> Markup {
 }
 
 pub fn seat_map(map: &SeatMap, id: &str) -> Markup {
-    let columns = map.rows.iter().map(|row| row.frames.len()).max().unwrap_or(1).clamp(1, 5);
+    let columns = map.rows.iter().map(|row| row.frames.len()).max().unwrap_or(1).clamp(1, 8);
     html! {
         figure.seatmap id=(id) {
             figcaption { h3 { (map.title) } @if !map.note.is_empty() { p { (map.note) } } }
