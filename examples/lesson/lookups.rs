@@ -219,7 +219,10 @@ async fn latency(stage: &Stage, findings: &mut Findings, store: &str) -> Outcome
          more than a look into a map, and both are far from being felt.",
     );
     let cell = |findings: &mut Findings, column, spread: &Spread, holds: bool| {
-        let figure = format!("p50 {}, p99 {}", times(spread.p50()), times(spread.p99()));
+        let mut figure = format!("p50 {}, p99 {}", times(spread.p50()), times(spread.p99()));
+        if column != Column::Sticky {
+            figure += &format!(": {:.0} × memory", ratio(spread.p50(), memory_50));
+        }
         findings.cell(Aspect::Latency, column, figure, Some(holds));
     };
     cell(findings, Column::Sticky, &memory, memory_50 <= token_50 && memory_50 <= shared_50);

@@ -117,7 +117,7 @@ pub fn revocation(findings: &mut Findings, measured: &Measured, column: Column, 
          of them. The time is what it takes to ask three replicas.",
     );
     let figure = format!(
-        "{} accepted after log-out; {:.3} s; {:.0} look-ups per 1,000",
+        "{} accepted after log-out, refused everywhere within {:.3} s; {:.0} look-ups per 1,000 requests",
         share(revoked.accepted, revoked.sessions),
         until.p99().as_secs_f64(),
         shopped.per_thousand()
@@ -191,7 +191,7 @@ pub fn copies(findings: &mut Findings, shared: &Measured, copied: &Measured) {
         "A copy is not renewed by its use, so the delay has an end: 60 s in the lesson, 133 ms here.",
     );
     let figure = format!(
-        "with local copies {} accepted after log-out; {:.3} s; {:.0} look-ups per 1,000",
+        "with local copies {} accepted after log-out, for {:.3} s; {:.0} look-ups per 1,000 requests",
         share(revoked.accepted, revoked.sessions),
         until.p99().as_secs_f64(),
         with.per_thousand()
@@ -204,7 +204,7 @@ pub fn second_service(findings: &mut Findings, measured: [&Measured; 4]) {
     let (mut all, mut told) = (true, Vec::new());
     for (((column, name), measured), yes) in COLUMNS.into_iter().zip(measured).zip(expected) {
         let as_told = measured.accepted == if yes { measured.users } else { 0 };
-        let figure = format!("{} accepted", share(measured.accepted, measured.users));
+        let figure = format!("{} accepted by a second service", share(measured.accepted, measured.users));
         told.push(format!("{name} {}", share(measured.accepted, measured.users)));
         findings.cell(Aspect::CrossService, column, figure, Some(as_told));
         all &= as_told;

@@ -98,7 +98,7 @@ pub enum Sessions {
     Replicated(Replicated),
     Central(Central),
     Tokens(Tokens),
-    Signed(Signed),
+    Signed(Box<Signed>),
 }
 
 impl Sessions {
@@ -108,7 +108,7 @@ impl Sessions {
             Strategy::Replicated => Self::Replicated(Replicated::new(name, order.replicate_first)),
             Strategy::Central => Self::Central(Central::new(order).await?),
             Strategy::Token => Self::Tokens(Tokens::new(order.token_life)),
-            Strategy::Client => Self::Signed(Signed::default()),
+            Strategy::Client => Self::Signed(Box::default()),
         })
     }
 
