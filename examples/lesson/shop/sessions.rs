@@ -97,7 +97,7 @@ pub enum Sessions {
     Memory(Memory),
     Replicated(Replicated),
     Central(Central),
-    Tokens(Tokens),
+    Tokens(Box<Tokens>),
     Signed(Box<Signed>),
 }
 
@@ -107,7 +107,7 @@ impl Sessions {
             Strategy::Memory => Self::Memory(Memory::default()),
             Strategy::Replicated => Self::Replicated(Replicated::new(name, order.replicate_first)),
             Strategy::Central => Self::Central(Central::new(order).await?),
-            Strategy::Token => Self::Tokens(Tokens::new(order.token_life)),
+            Strategy::Token => Self::Tokens(Box::new(Tokens::new(order.token_life))),
             Strategy::Client => Self::Signed(Box::default()),
         })
     }
