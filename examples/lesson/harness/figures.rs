@@ -39,15 +39,17 @@ impl fmt::Display for Spread {
     }
 }
 
-/// `840 ns`, `12.3 µs`, `4.56 ms`, `1.20 s`.
+/// `840 ns`, `12.3 µs`, `4.56 ms`, `200 ms`, `1.20 s`: three digits, so that no more is claimed.
 pub fn time(time: Duration) -> String {
     let nanos = time.as_nanos() as f64;
-    match nanos {
-        ..1e3 => format!("{nanos:.0} ns"),
-        1e3..1e6 => format!("{:.1} µs", nanos / 1e3),
-        1e6..1e9 => format!("{:.2} ms", nanos / 1e6),
-        _ => format!("{:.2} s", nanos / 1e9),
-    }
+    let (value, unit) = match nanos {
+        ..999.5 => return format!("{nanos:.0} ns"),
+        ..999.5e3 => (nanos / 1e3, "µs"),
+        ..999.5e6 => (nanos / 1e6, "ms"),
+        _ => (nanos / 1e9, "s"),
+    };
+    let places = if value < 9.995 { 2 } else { usize::from(value < 99.95) };
+    format!("{value:.places$} {unit}")
 }
 
 /// `512 B`, `1.5 KiB`, `20.0 MiB`.
@@ -66,4 +68,18 @@ pub fn share(part: usize, whole: usize) -> String {
         return "0 of 0".into();
     }
     format!("{part} of {whole} ({:.0} %)", 100.0 * part as f64 / whole as f64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_has_three_digits() {
+        let told = [(7, "7 ns"), (1_234, "1.23 µs"), (65_449, "65.4 µs"), (200_000_000, "200 ms")];
+        for (nanos, text) in told.into_iter().chain([(9_996_000, "10.0 ms"), (999_600_000, "1.00 s")]) {
+            assert_eq!(time(Duration::from_nanos(nanos)), text);
+        }
+        assert_eq!(time(Duration::from_millis(72_340)), "72.3 s");
+    }
 }

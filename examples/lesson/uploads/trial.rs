@@ -176,7 +176,6 @@ async fn snoop(front: &Replica, uploads: &[Upload], seen: &mut Seen) -> Outcome<
 #[derive(Debug)]
 pub struct Edge {
     pub told: Sent,
-    pub told_length: u64,
     pub chunked: Sent,
     /// How many of the two are listed.
     pub kept: usize,
@@ -188,7 +187,7 @@ pub async fn edge(front: &Replica, limit: u64) -> Outcome<Edge> {
     let told = user.upload("told.bin", content, Framing::Length).await?;
     let chunked = user.upload("chunked.bin", content, Framing::Chunked).await?;
     let kept = user.list().await?.len();
-    Ok(Edge { told, told_length: content.bytes, chunked, kept })
+    Ok(Edge { told, chunked, kept })
 }
 
 /// Looks at the memory of processes until it is ended.
