@@ -50,6 +50,7 @@ async fn who_answers_without_a_backend_asks_for_no_body() {
             answer.status
         );
         wire.finish_response("POST", &mut answer).await;
+        assert_eq!(answer.header("connection"), Some("close"), "{target}");
         // What comes now is the body that was not wanted, or must be taken for it.
         wire.send(SMUGGLED).await;
         assert!(wire.rest().await.is_empty(), "{target}");
@@ -89,7 +90,7 @@ async fn a_client_is_not_asked_for_what_the_backend_refuses() {
         let mut answer = client.response_head().await.unwrap();
         assert_eq!(answer.status.to_string(), refusal[..3], "not a 100");
         client.finish_response("POST", &mut answer).await;
-        assert_eq!(answer.text(), "no");
+        assert_eq!((answer.text().as_str(), answer.header("connection")), ("no", Some("close")));
         client.send(SMUGGLED).await;
         assert!(client.rest().await.is_empty(), "{refusal}");
         // A connection that still owes a body carries nobody else's request.
