@@ -6,6 +6,7 @@
 
 use std::cell::Cell;
 use std::fmt;
+use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -16,6 +17,7 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use super::timer::{Timer, Wake};
+use super::trailers;
 
 /// What travels inside a relayed body. Dropped without [`Guard::ended`]: the client went away.
 pub trait Guard: Unpin {
@@ -95,8 +97,11 @@ impl std::error::Error for BodyError {
 impl<G: Guard> Relay<G> {
     fn poll_relay(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match Pin::new(&mut self.incoming).poll_frame(cx) {
-            Poll::Ready(Some(Ok(frame))) => {
+            Poll::Ready(Some(Ok(mut frame))) => {
                 self.waiting = false;
+                if let Some(trailers) = frame.trailers_mut() {
+                    trailers::keep_allowed(trailers);
+                }
                 if let Some(data) = frame.data_ref() {
                     self.guard.moved(data.len());
                 }
@@ -173,8 +178,11 @@ impl<G: Guard> HttpBody for Body<G> {
 /// A request body on its way to a backend.
 pub enum Upload {
     Empty,
-    Stream { incoming: Incoming, progress: Rc<Progress> },
+    Stream { incoming: Incoming, progress: Rc<Progress>, gate: Option<Gate> },
 }
+
+/// What an upload waits for before anybody is asked for its first byte, and whether it then is.
+pub type Gate = Pin<Box<dyn Future<Output = bool>>>;
 
 /// How far an upload got. Shared with whoever waits for the answer.
 pub struct Progress {
@@ -221,6 +229,8 @@ impl Progress {
 #[derive(Debug)]
 pub enum UploadError {
     TooLarge,
+    /// The backend answered without asking for it.
+    Unwanted,
     Client(hyper::Error),
 }
 
@@ -228,6 +238,7 @@ impl fmt::Display for UploadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::TooLarge => "the request's body is larger than max_body",
+            Self::Unwanted => "nobody asked for the request's body",
             Self::Client(_) => "the client's body broke off",
         })
     }
@@ -236,7 +247,7 @@ impl fmt::Display for UploadError {
 impl std::error::Error for UploadError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::TooLarge => None,
+            Self::TooLarge | Self::Unwanted => None,
             Self::Client(error) => Some(error),
         }
     }
@@ -250,12 +261,22 @@ impl HttpBody for Upload {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
-        let Self::Stream { incoming, progress } = self.get_mut() else { return Poll::Ready(None) };
+        let Self::Stream { incoming, progress, gate } = self.get_mut() else { return Poll::Ready(None) };
+        if let Some(waiting) = gate {
+            let wanted = std::task::ready!(waiting.as_mut().poll(cx));
+            *gate = None;
+            if !wanted {
+                return Poll::Ready(Some(Err(UploadError::Unwanted)));
+            }
+        }
         if progress.state.get() == UploadState::Whole {
             progress.state.set(UploadState::Moving);
         }
         match std::task::ready!(Pin::new(&mut *incoming).poll_frame(cx)) {
-            Some(Ok(frame)) => {
+            Some(Ok(mut frame)) => {
+                if let Some(trailers) = frame.trailers_mut() {
+                    trailers::keep_allowed(trailers);
+                }
                 let bytes = progress.bytes.get() + frame.data_ref().map_or(0, |data| data.len() as u64);
                 progress.bytes.set(bytes);
                 progress.moved.set(Some(Instant::now()));

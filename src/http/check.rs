@@ -11,6 +11,8 @@ use ::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version};
 use super::headers::{Coding, coding, options};
 use super::target::Target;
 
+/// A method longer than this is none that anybody serves.
+pub const MAX_METHOD: usize = 64;
 /// A target longer than this is a 414.
 pub const MAX_TARGET: usize = 16 * 1024;
 /// The options that all `Connection` lines may name together.
@@ -22,6 +24,8 @@ pub const ALLOW: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum BadRequest {
     Method,
+    MethodCase,
+    MethodTooLong,
     TargetTooLong,
     TooManyHeaders,
     MissingHost,
@@ -41,9 +45,10 @@ impl BadRequest {
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
             Self::TargetTooLong => StatusCode::URI_TOO_LONG,
             Self::TooManyHeaders => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-            Self::UnknownCoding => StatusCode::NOT_IMPLEMENTED,
+            Self::UnknownCoding | Self::MethodTooLong => StatusCode::NOT_IMPLEMENTED,
             Self::Expectation => StatusCode::EXPECTATION_FAILED,
-            Self::MissingHost
+            Self::MethodCase
+            | Self::MissingHost
             | Self::SeveralHosts
             | Self::BadHost
             | Self::BadTarget
@@ -57,6 +62,8 @@ impl BadRequest {
     pub fn public(self) -> &'static str {
         match self {
             Self::Method => "CONNECT and TRACE are not served here",
+            Self::MethodCase => "the method is written in upper case",
+            Self::MethodTooLong => "the method is none that is served here",
             Self::TargetTooLong => "the request target is too long",
             Self::TooManyHeaders => "there are too many headers",
             Self::MissingHost => "the Host header is missing",
@@ -78,6 +85,7 @@ pub fn check(parts: &mut Parts, max_headers: usize) -> Result<Target, BadRequest
     if parts.method == Method::CONNECT || parts.method == Method::TRACE {
         return Err(BadRequest::Method);
     }
+    method(parts.method.as_str())?;
     if target_length(&parts.uri) > MAX_TARGET {
         return Err(BadRequest::TargetTooLong);
     }
@@ -96,6 +104,20 @@ pub fn check(parts: &mut Parts, max_headers: usize) -> Result<Target, BadRequest
     expectation(parts)?;
     connection(&parts.headers)?;
     Ok(target)
+}
+
+/// `head` is not HEAD (RFC 9110 section 9.1), but to some backends it is: then routes decide on one
+/// method and the backend on another, and of the answer one side expects a body that never comes.
+fn method(name: &str) -> Result<(), BadRequest> {
+    const KNOWN: [&str; 9] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "CONNECT", "TRACE"];
+    if name.len() > MAX_METHOD {
+        return Err(BadRequest::MethodTooLong);
+    }
+    let lower = name.bytes().any(|byte| byte.is_ascii_lowercase());
+    if lower && KNOWN.iter().any(|known| known.eq_ignore_ascii_case(name)) {
+        return Err(BadRequest::MethodCase);
+    }
+    Ok(())
 }
 
 fn target_length(uri: &Uri) -> usize {
@@ -321,6 +343,18 @@ mod tests {
             assert_eq!(verdict(method, target, &[]), Err(BadRequest::Method));
         }
         assert_eq!(verdict("PROPFIND", "/", &[("host", "a")]), Ok("a".to_owned()));
+    }
+
+    #[test]
+    fn a_known_method_in_another_case_and_an_endless_one_are_refused() {
+        let host = [("host", "a")];
+        for method in ["get", "Get", "hEAD", "patch", "connect", "Trace"] {
+            assert_eq!(verdict(method, "/", &host), Err(BadRequest::MethodCase), "{method}");
+        }
+        for method in ["M-SEARCH", "propfind", "gets", &"A".repeat(MAX_METHOD)] {
+            assert!(verdict(method, "/", &host).is_ok(), "{method}");
+        }
+        assert_eq!(verdict(&"A".repeat(MAX_METHOD + 1), "/", &host), Err(BadRequest::MethodTooLong));
     }
 
     #[test]

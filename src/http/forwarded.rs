@@ -124,7 +124,7 @@ impl Trust {
 }
 
 /// Every `X-Forwarded-*` counts: backends believe `-Port` and `-Prefix` as they do `-For`.
-fn is_about_the_client(name: &str) -> bool {
+pub(super) fn is_about_the_client(name: &str) -> bool {
     let same = |known: &str, name: &str| {
         let hyphened = name.bytes().map(|byte| if byte == b'_' { b'-' } else { byte });
         hyphened.eq(known.bytes())

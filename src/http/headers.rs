@@ -7,6 +7,8 @@ use ::http::header::{AsHeaderName, CONNECTION, CONTENT_LENGTH, TE, TRANSFER_ENCO
 use ::http::request::Parts;
 use ::http::{HeaderMap, HeaderName, HeaderValue, Version};
 
+use super::trailers;
+
 pub static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 pub static TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
@@ -14,13 +16,16 @@ pub static TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const MAX_REQUEST_ID: usize = 128;
 
 /// Drops what was meant for this hop and whatever `Connection` names. Of `TE` the word `trailers`
-/// stays; `Trailer` stays, since trailers are passed on.
+/// stays, and of `Trailer` the names that may follow a body.
 ///
-/// `Expect` goes too: the server side answers it itself when the body is first wanted. `Proxy` is
+/// `Expect` goes too, and comes back where a body is waited for ([`super::body::Gate`]). `Proxy` is
 /// no header that anybody sends in earnest, but CGI makes `HTTP_PROXY` of it.
 pub fn strip_request(headers: &mut HeaderMap) {
     let trailers = options(headers, TE).any(|option| option.eq_ignore_ascii_case(b"trailers"));
-    strip(headers, |name| is_hop_by_hop(name) || matches!(name, "expect" | "proxy"));
+    strip(headers, |name| {
+        is_hop_by_hop(name) || matches!(name, "expect" | "proxy") || is_framing_in_disguise(name)
+    });
+    trailers::announce(headers);
     if trailers {
         // RFC 9110 section 10.1.4: `TE` is itself named in `Connection`.
         headers.insert(TE, HeaderValue::from_static("trailers"));
@@ -31,6 +36,7 @@ pub fn strip_request(headers: &mut HeaderMap) {
 /// Drops what a backend meant for this hop and whatever its `Connection` names.
 pub fn strip_response(headers: &mut HeaderMap) {
     strip(headers, is_hop_by_hop);
+    trailers::announce(headers);
 }
 
 fn strip(headers: &mut HeaderMap, doomed: impl Fn(&str) -> bool) {
@@ -55,7 +61,7 @@ fn is_common_option(option: &str) -> bool {
         .any(|known| option.eq_ignore_ascii_case(known))
 }
 
-fn is_hop_by_hop(name: &str) -> bool {
+pub(super) fn is_hop_by_hop(name: &str) -> bool {
     matches!(
         name,
         "connection"
@@ -68,6 +74,11 @@ fn is_hop_by_hop(name: &str) -> bool {
             | "upgrade"
             | "http2-settings"
     )
+}
+
+/// CGI and WSGI backends read both spellings as one variable; ours is the one that is true.
+fn is_framing_in_disguise(name: &str) -> bool {
+    name.contains('_') && matches!(&*name.replace('_', "-"), "content-length" | "transfer-encoding")
 }
 
 /// The elements of a comma-separated list over all its lines, trimmed, empty ones left out.
@@ -208,11 +219,13 @@ mod tests {
             ("http2-settings", "x"),
             ("expect", "100-continue"),
             ("proxy", "evil.example"),
+            ("content_length", "5"),
+            ("transfer_encoding", "chunked"),
             ("trailer", "x-sum"),
             ("cookie", "a=1"),
             ("cookie", "b=2"),
         ];
-        assert_eq!(stripped(&lines), map(&[lines[0], lines[12], lines[13], lines[14]]));
+        assert_eq!(stripped(&lines), map(&[lines[0], lines[14], lines[15], lines[16]]));
     }
 
     #[test]

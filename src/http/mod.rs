@@ -7,7 +7,7 @@
 //! finds the client; [`headers::strip_request`] drops what was meant for this hop,
 //! [`forwarded::Trust::forward`] says where the request came from, then the route's own edits, and
 //! last [`upgrade::Upgrade::restore`] or [`headers::frame`]. An answer's: [`answer::check`], then
-//! [`headers::strip_response`].
+//! [`headers::strip_response`]. What follows a body passes [`trailers::keep_allowed`].
 //!
 //! What hyper 1.12 settles before a head is seen here: obs-fold, blanks before a colon, control
 //! characters and HTTP/0.9 are refused; `Content-Length` lines that differ or are no number too; of
@@ -22,5 +22,6 @@ pub mod headers;
 pub mod serve;
 pub mod target;
 pub mod timer;
+pub mod trailers;
 pub mod tunnel;
 pub mod upgrade;

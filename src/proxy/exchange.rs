@@ -17,6 +17,7 @@ use crate::http::body::{Ending, Guard, Progress, UploadState};
 use crate::http::forwarded::Peer;
 use crate::http::headers::{request_id, trace_id};
 use crate::http::target::Target;
+use crate::http::timer::Timer;
 use crate::live::{Route, View};
 use crate::pool::Pool;
 use crate::pool::backend::{Lease, Post};
@@ -64,6 +65,8 @@ pub struct Exchange {
     pub received: u64,
     pub lease: Option<Lease>,
     pub link: Option<Link>,
+    /// Keeps back a body that the backend did not ask for before it answered.
+    pub kept_back: Option<Timer>,
     /// It has been written down as an opened tunnel.
     pub tunnelled: bool,
 }
@@ -103,6 +106,7 @@ impl Exchange {
             received: 0,
             lease: None,
             link: None,
+            kept_back: None,
             tunnelled: false,
             proxy: proxy.clone(),
             visitor: visitor.clone(),
@@ -219,6 +223,9 @@ impl Exchange {
 
 impl Drop for Exchange {
     fn drop(&mut self) {
+        if let Some(kept_back) = &self.kept_back {
+            kept_back.cut();
+        }
         let now = self.finished.unwrap_or_else(Instant::now);
         self.record(now);
         let unread = self.upload.as_ref().is_some_and(|upload| upload.state() != UploadState::Done);

@@ -1,12 +1,14 @@
 //! A request while it looks for its backend: what came in, and what goes out.
 
-use std::time::Instant;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use http::header::{HOST, HeaderValue};
+use http::header::{EXPECT, HOST, HeaderValue};
 use http::request::Parts;
-use http::{Request, Version};
+use http::{Request, StatusCode, Version};
 use http_body::Body as _;
 use hyper::upgrade::OnUpgrade;
+use tokio::sync::Notify;
 
 use super::Answer;
 use super::error::ProxyError;
@@ -14,6 +16,7 @@ use super::exchange::Exchange;
 use super::retry::{Failure, What};
 use crate::http::body::{Upload, UploadState};
 use crate::http::headers::{self, X_REQUEST_ID};
+use crate::http::timer::{Timer, Wake, Wheel};
 use crate::http::upgrade::{self, Upgrade};
 use crate::live::Route;
 use crate::plan::HostHeader;
@@ -24,6 +27,10 @@ use crate::route::rewrite;
 use crate::telemetry::Stick;
 use crate::upstream::{SendError, Sent};
 
+/// How long the body of a client that expects `100-continue` is kept back: not every backend
+/// knows to ask for it.
+const CONTINUE_WAIT: Duration = Duration::from_secs(1);
+
 pub struct Message {
     pub parts: Parts,
     pub tried: Tried,
@@ -33,6 +40,10 @@ pub struct Message {
     upload: Upload,
     upgrade: Option<Upgrade>,
     client: Option<OnUpgrade>,
+    /// The client sends its body only when it is asked to.
+    expects: bool,
+    /// Limits how long the body is kept back.
+    kept_back: Option<Timer>,
     /// The head is as it goes out, but for its Host.
     ready: bool,
 }
@@ -41,6 +52,9 @@ impl Message {
     pub fn new(mut parts: Parts, upload: Upload) -> Result<Self, ProxyError> {
         let upgrade = upgrade::requested(&parts).map_err(ProxyError::BadRequest)?;
         let client = upgrade.as_ref().and_then(|_| parts.extensions.remove::<OnUpgrade>());
+        let expects = parts.version >= Version::HTTP_11
+            && parts.headers.contains_key(EXPECT)
+            && matches!(upload, Upload::Stream { .. });
         Ok(Self {
             parts,
             tried: Tried::default(),
@@ -49,6 +63,8 @@ impl Message {
             upload,
             upgrade,
             client,
+            expects,
+            kept_back: None,
             ready: false,
         })
     }
@@ -78,7 +94,11 @@ impl Message {
             return Request::from_parts(self.parts.clone(), upload);
         }
         let (empty, ()) = Request::new(()).into_parts();
-        Request::from_parts(std::mem::replace(&mut self.parts, empty), upload)
+        let mut request = Request::from_parts(std::mem::replace(&mut self.parts, empty), upload);
+        if self.expects {
+            self.kept_back = Some(keep_back(&mut request, &exchange.proxy.wheel));
+        }
+        request
     }
 
     /// Whether the request can go out again: what was never sent is taken back.
@@ -144,10 +164,35 @@ impl Message {
     ) -> Answer {
         exchange.lease = Some(lease);
         exchange.link = Some(sent.link);
+        // Answered without its body: nobody will be asked for it any more.
+        exchange.kept_back = self.kept_back.take().inspect(Timer::disarm);
         Answer::Relayed {
             response: sent.response,
             cookie,
             upgrade: self.upgrade.take().zip(self.client.take()),
         }
     }
+}
+
+/// Passes the expectation on, and keeps the body back until the backend asks for it: the client is
+/// then asked in turn, by hyper, when its body is first wanted. A final answer that comes first
+/// leaves the body unread, and neither connection is used again. The timer that is returned limits
+/// the wait; cut, it ends the upload.
+fn keep_back(request: &mut Request<Upload>, wheel: &Wheel) -> Timer {
+    request.headers_mut().insert(EXPECT, HeaderValue::from_static("100-continue"));
+    let asked = Arc::new(Notify::new());
+    let timer = Timer::new(wheel);
+    if let Upload::Stream { gate, .. } = request.body_mut() {
+        let (asked, timer) = (asked.clone(), timer.clone());
+        *gate = Some(Box::pin(async move {
+            timer.set(Instant::now(), CONTINUE_WAIT);
+            timer.limit(asked.notified()).await != Err(Wake::Cut)
+        }));
+    }
+    hyper::ext::on_informational(request, move |interim| {
+        if interim.status() == StatusCode::CONTINUE {
+            asked.notify_one();
+        }
+    });
+    timer
 }

@@ -22,7 +22,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderValue, LOCATION, SET_COOKIE};
+use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, EXPECT, HeaderValue, LOCATION, SET_COOKIE};
 use http::{Request, Response, StatusCode, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
@@ -35,7 +35,7 @@ pub use self::affinity::unix_now;
 use self::error::ProxyError;
 use self::exchange::Exchange;
 use self::message::Message;
-use crate::http::body::{self, Progress, Upload};
+use crate::http::body::{self, Progress, Upload, UploadState};
 use crate::http::forwarded::Peer;
 use crate::http::headers::{self, X_REQUEST_ID};
 use crate::http::serve::Conn;
@@ -214,6 +214,7 @@ impl Proxy {
     /// Answers one request. Never fails: what goes wrong becomes a response.
     pub async fn handle(self: Rc<Self>, visitor: Rc<Visitor>, request: Request<Incoming>) -> Response<Body> {
         visitor.conn.opened();
+        let expects = request.headers().contains_key(EXPECT);
         let mut exchange = Exchange::open(&self, &visitor, &request);
         let answer = match catch(self.answer(&mut exchange, request)).await {
             Some(answer) => answer,
@@ -222,11 +223,14 @@ impl Proxy {
                 Err(ProxyError::Panic)
             }
         };
+        // Whether the body of a client that was never asked for it will come, nobody knows.
+        let unasked = |upload: &Rc<Progress>| expects && upload.state() == UploadState::Whole;
+        let leaves = visitor.conn.is_leaving() || exchange.upload.as_ref().is_some_and(unasked);
         let mut response = match answer {
             Ok(answer) => relay(exchange, answer),
             Err(error) => refuse(exchange, &error),
         };
-        if visitor.conn.is_leaving() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        if leaves && response.status() != StatusCode::SWITCHING_PROTOCOLS {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         response
@@ -288,7 +292,7 @@ fn accept(exchange: &mut Exchange, incoming: Incoming) -> Result<Upload, ProxyEr
     if limit != 0 && incoming.size_hint().lower() > limit {
         return Err(ProxyError::TooLarge);
     }
-    Ok(Upload::Stream { incoming, progress })
+    Ok(Upload::Stream { incoming, progress, gate: None })
 }
 
 /// Passes an answer on, unless it must not be. From here its body carries the exchange, and

@@ -9,10 +9,12 @@
 mod connect;
 
 use std::cell::{Cell, RefCell};
+use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use hyper::body::Incoming;
@@ -24,10 +26,14 @@ pub use connect::{ConnectError, connect};
 use crate::http::body::{Progress, Upload, UploadState};
 use crate::http::timer::{Timer, Wake};
 use crate::listen::Descriptors;
-use crate::listen::io::Io;
+use crate::listen::io::{Io, Traffic};
 
 /// hyper's read and write buffers grow up to this.
 const MAX_BUFFER: usize = 64 * 1024;
+
+/// The head of an answer comes within so many reads, all interim answers before it included. More
+/// of them than that are no hints but a flood, and hyper reads over them without counting.
+const MAX_HEAD_READS: u64 = 1024;
 
 /// A request that is not idempotent trusts a connection this long after its last use.
 const SURELY_ALIVE: Duration = Duration::from_secs(1);
@@ -63,6 +69,9 @@ struct Idle {
 pub struct Link {
     sender: SendRequest<Upload>,
     born: Instant,
+    traffic: Arc<Traffic>,
+    /// By which of its reads the head that is waited for must have come.
+    head_by: Rc<Cell<u64>>,
 }
 
 /// A backend's answer, and the connection to give back when its body has ended.
@@ -152,6 +161,7 @@ impl Client {
                 Err(kind) => return Err(SendError { kind, unsent: Some(request), reused: false }),
             },
         };
+        link.head_by.set(link.traffic.reads() + MAX_HEAD_READS);
         let mut answer = pin!(link.sender.try_send_request(request));
         let mut from = limits.now;
         loop {
@@ -160,6 +170,7 @@ impl Client {
                 Ok(Ok(response)) => {
                     // A cut that came with the answer is for its body.
                     limits.timer.disarm();
+                    link.head_by.set(u64::MAX);
                     return Ok(Sent { response, link, reused });
                 }
                 Ok(Err(mut error)) => {
@@ -241,14 +252,25 @@ impl Client {
             Err(Wake::Due) => return Err(SendErrorKind::Connect(ConnectError::Timeout)),
             Err(Wake::Cut) => return Err(SendErrorKind::Cut),
         };
+        let io = Io::new(stream, self.descriptors.take());
+        let traffic = io.traffic();
         let (sender, connection) = http1::Builder::new()
             .max_buf_size(MAX_BUFFER)
-            .handshake(Io::new(stream, self.descriptors.take()))
+            .handshake(io)
             .await
             .map_err(SendErrorKind::Reset)?;
-        // Ends when either side closes it, or when its sender is dropped.
-        tokio::task::spawn_local(connection.with_upgrades());
-        Ok(Link { sender, born: now })
+        let link = Link { sender, born: now, traffic, head_by: Rc::new(Cell::new(u64::MAX)) };
+        let (traffic, head_by) = (link.traffic.clone(), link.head_by.clone());
+        // Ends when either side closes it, when its sender is dropped, or when a head is too long.
+        tokio::task::spawn_local(async move {
+            let mut connection = pin!(connection.with_upgrades());
+            std::future::poll_fn(|cx| {
+                let over = connection.as_mut().poll(cx).is_ready() || traffic.reads() > head_by.get();
+                if over { Poll::Ready(()) } else { Poll::Pending }
+            })
+            .await;
+        });
+        Ok(link)
     }
 }
 

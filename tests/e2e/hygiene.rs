@@ -383,23 +383,6 @@ async fn a_chunked_body_that_grows_too_large_is_a_413_and_the_backend_sees_it_cu
 }
 
 #[tokio::test]
-async fn an_expectation_is_met_before_the_upload_and_unknown_ones_fail() {
-    let backend = Backend::start("a").await;
-    let proxy = Proxy::over(&[&backend]).await;
-    let mut wire = proxy.wire().await;
-    wire.send("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n").await;
-    assert_eq!(wire.response_head().await.unwrap().status, 100);
-    wire.send("hello").await;
-    assert_eq!(wire.response("POST").await.unwrap().status, 200);
-    let seen = backend.received(1).await;
-    assert_eq!((seen.text().as_str(), seen.header("expect")), ("hello", None));
-
-    let mut wire = proxy.wire().await;
-    wire.send("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\nExpect: 200-ok\r\n\r\n").await;
-    assert_eq!(wire.response_head().await.unwrap().status, 417);
-}
-
-#[tokio::test]
 async fn a_refused_upload_is_never_asked_for() {
     let backend = Backend::refusing("a");
     let config = Config::app(&[&backend], "hold.max = 0")

@@ -15,6 +15,7 @@ mod drain;
 mod headers;
 mod health;
 mod hold;
+mod hostile;
 mod hygiene;
 mod reload;
 mod responses;
