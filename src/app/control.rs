@@ -15,6 +15,7 @@ use super::ending::Ending;
 use super::fleet::{Fleet, Key, publish};
 use super::probe::{News, Target};
 use super::reload::Reloading;
+use super::secure::TicketsOf;
 use super::worker::{Load, Order};
 use super::{ShutdownReport, Source};
 use crate::admin::desk::Ask;
@@ -44,6 +45,7 @@ pub struct Control {
     pub fleet: Fleet,
     pub shared: HashMap<String, Arc<Shared>>,
     pub keys: HashMap<String, StickyKey>,
+    pub tickets: TicketsOf,
     pub telemetry: Arc<Telemetry>,
     pub access_log: AccessLog,
     pub event_log: Option<EventLog>,

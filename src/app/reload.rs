@@ -7,7 +7,7 @@ use tracing::warn;
 
 use super::control::Control;
 use super::worker::Order;
-use super::{Bound, Source, diff, keys, report};
+use super::{Bound, Source, diff, keys, report, secure};
 use crate::admin::view::{Fault, LastReload, ReloadReport};
 use crate::config::{self, Compiled, Problems};
 use crate::listen;
@@ -71,8 +71,11 @@ impl Control {
         let vitals = self.fleet.prepare(&plan.pools, &self.telemetry, self.workers.len());
         let keys = keys::ring(&plan, &self.keys);
         let shared = shared(&plan.pools, |name| self.shared.get(name).cloned());
-        let carry = Carry { telemetry: &self.telemetry, vitals: &vitals, shared: &shared, keys: &keys };
-        let next = Arc::new(snapshot(plan.clone(), self.generation + 1, &carry));
+        let (acceptors, tickets) = secure::acceptors(&plan, &self.tickets)
+            .map_err(|why| report::fault(409, "cannot_secure", format!("not reloaded: {why}")))?;
+        let carry =
+            Carry { telemetry: &self.telemetry, vitals: &vitals, shared: &shared, keys: &keys, acceptors };
+        let next = Arc::new(snapshot(plan.clone(), self.generation + 1, carry));
         let mut report = diff::reload(&self.plan, &plan, &self.fleet, self.generation + 1);
         report.source = self.source.name();
         report.warnings = report::problems(&warnings);
@@ -94,6 +97,7 @@ impl Control {
             let _ = events.apply(&self.plan.log);
         }
         self.keys = keys;
+        self.tickets = tickets;
         let shared_before = std::mem::replace(&mut self.shared, shared);
         self.generation += 1;
         for pool in &next.pools {

@@ -16,7 +16,7 @@ use tracing::warn;
 use super::control::{Control, Inbox};
 use super::fleet::{Fleet, publish};
 use super::worker::{self, Kit, Load};
-use super::{Bound, Options, Pintle, Source, StartError, keys, probe, reload};
+use super::{Bound, Options, Pintle, Source, StartError, keys, probe, reload, secure};
 use crate::admin::desk::Desk;
 use crate::admin::door::Door;
 use crate::admin::events::Events;
@@ -66,8 +66,10 @@ impl Pintle {
         let vitals = fleet.prepare(&plan.pools, &telemetry, threads);
         let keys = keys::ring(&plan, &HashMap::new());
         let shared = reload::shared(&plan.pools, |_| None);
-        let carry = Carry { telemetry: &telemetry, vitals: &vitals, shared: &shared, keys: &keys };
-        let live = Arc::new(ArcSwap::from_pointee(snapshot(plan.clone(), 1, &carry)));
+        let (acceptors, tickets) = secure::acceptors(&plan, &HashMap::new())
+            .map_err(|why| cannot("prepare TLS")(io::Error::other(why)))?;
+        let carry = Carry { telemetry: &telemetry, vitals: &vitals, shared: &shared, keys: &keys, acceptors };
+        let live = Arc::new(ArcSwap::from_pointee(snapshot(plan.clone(), 1, carry)));
         let mut fleet = fleet;
         fleet.adopt(&plan.pools, vitals, true, Instant::now());
         for pool in &live.load().pools {
@@ -108,6 +110,7 @@ impl Pintle {
             fleet,
             shared,
             keys,
+            tickets,
             telemetry,
             access_log,
             event_log: options.event_log,

@@ -15,6 +15,7 @@ use bytes::Bytes;
 
 use crate::http::forwarded::Trust;
 use crate::listen::Descriptors;
+use crate::listen::tls::Acceptor;
 use crate::plan::{IpPrefix, Plan, RoutePlan};
 use crate::pool::backend::{Post, Vitals};
 use crate::pool::policy::KeyHasher;
@@ -41,6 +42,8 @@ pub struct Snapshot {
     pub router: Router<usize>,
     pub routes: Vec<Route>,
     pub pools: Vec<Arc<Pool>>,
+    /// How listeners shake hands, by name; none for those in the clear.
+    pub acceptors: HashMap<String, Acceptor>,
     pub trust: Trust,
     /// Hashes clients for splits; the same in every replica.
     pub hasher: KeyHasher,

@@ -112,7 +112,8 @@ impl Message {
         let parts = &mut self.parts;
         headers::strip_request(&mut parts.headers);
         let trust = &exchange.view.snapshot.trust;
-        trust.forward(&exchange.peer, "http", exchange.target.authority(), &mut parts.headers);
+        let scheme = exchange.visitor.scheme();
+        trust.forward(&exchange.peer, scheme, exchange.target.authority(), &mut parts.headers);
         if let Some(id) = &exchange.given_id {
             parts.headers.insert(&X_REQUEST_ID, id.clone());
         } else {

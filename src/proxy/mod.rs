@@ -43,6 +43,7 @@ use crate::http::timer::Wheel;
 use crate::http::tunnel::Scratch;
 use crate::http::upgrade::Upgrade;
 use crate::http::{answer, check};
+use crate::listen::tls::Secured;
 use crate::live::{Live, Look, Site, Snapshot, View};
 use crate::plan::{Action, ListenerLimits};
 use crate::pool::affinity::mark_private;
@@ -86,6 +87,8 @@ pub struct Visitor {
     pub listener: Arc<str>,
     pub limits: ListenerLimits,
     pub series: Arc<ListenerSeries>,
+    /// What the handshake told; `None` in the clear.
+    pub secured: Option<Secured>,
     /// What lives as long as the connection, or the tunnel that it becomes.
     pub place: Box<dyn Any>,
     memory: Memory,
@@ -99,6 +102,7 @@ impl Visitor {
         listener: Arc<str>,
         limits: ListenerLimits,
         series: Arc<ListenerSeries>,
+        secured: Option<Secured>,
         place: Box<dyn Any>,
     ) -> Rc<Self> {
         Rc::new(Self {
@@ -106,10 +110,21 @@ impl Visitor {
             listener,
             limits,
             series,
+            secured,
             place,
             memory: Memory::default(),
             peer: RefCell::default(),
         })
+    }
+
+    /// The scheme that it came by.
+    fn scheme(&self) -> &'static str {
+        if self.secured.is_some() { "https" } else { "http" }
+    }
+
+    /// How the access log writes its TLS.
+    fn tls(&self) -> Option<&'static str> {
+        self.secured.as_ref().map(|secured| secured.version)
     }
 
     fn peer(&self, snapshot: &Snapshot) -> Rc<Peer> {

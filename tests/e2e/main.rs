@@ -22,4 +22,5 @@ mod retry;
 mod routing;
 mod shutdown;
 mod timeouts;
+mod tls;
 mod websocket;

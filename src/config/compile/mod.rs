@@ -10,6 +10,7 @@ mod pool;
 mod route;
 mod secret;
 mod sticky;
+mod tls;
 
 use std::path::{Path, PathBuf};
 
