@@ -20,7 +20,7 @@ use super::worker::{Load, Order};
 use super::{ShutdownReport, Source};
 use crate::admin::desk::Ask;
 use crate::admin::events::Events;
-use crate::config::watch::Watch;
+use crate::config::watch::{FilesWatch, Watch};
 use crate::live::Live;
 use crate::plan::{Plan, StickyKey};
 use crate::pool::{Pool, Shared};
@@ -56,6 +56,8 @@ pub struct Control {
     pub source: Source,
     /// Of a file; polled while the plan wants it.
     pub watch: Option<Watch>,
+    /// The files that the plan was read from besides.
+    pub files: FilesWatch,
     pub listeners: Vec<super::Bound>,
     pub started: Instant,
     pub last_reload: Option<crate::admin::view::LastReload>,
@@ -118,6 +120,9 @@ impl Control {
         let watch = self.watch.as_mut().filter(|_| self.plan.server.watch);
         if let Some(text) = watch.and_then(|watch| watch.poll(now)) {
             let _ = self.reload(Reloading::Changed(text)).await;
+        }
+        if self.plan.server.watch && self.files.poll(now) {
+            let _ = self.reload(Reloading::Renewed).await;
         }
         self.follow_drains(now);
         self.follow_slow_starts(now);

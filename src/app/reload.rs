@@ -23,6 +23,8 @@ type Opened = (Bound, Vec<std::net::TcpListener>);
 pub enum Reloading {
     /// The file has changed; this is what it says now.
     Changed(String),
+    /// A certificate or a key has: the text in force is compiled anew.
+    Renewed,
     /// Somebody asked: for the file, or for this text.
     Asked(Option<String>),
 }
@@ -55,7 +57,7 @@ impl Control {
     }
 
     async fn try_reload(&mut self, why: Reloading) -> Result<ReloadReport, Fault> {
-        let (text, Compiled { plan, warnings }) = self.compile(why).map_err(|problems| {
+        let (text, Compiled { plan, warnings, files }) = self.compile(why).map_err(|problems| {
             report::invalid(
                 &problems,
                 &format!("not reloaded: {}; generation {} stays", problems.summary(), self.generation),
@@ -98,6 +100,7 @@ impl Control {
         }
         self.keys = keys;
         self.tickets = tickets;
+        self.files.follow(files);
         let shared_before = std::mem::replace(&mut self.shared, shared);
         self.generation += 1;
         for pool in &next.pools {
@@ -130,6 +133,7 @@ impl Control {
     fn compile(&mut self, why: Reloading) -> Result<(String, Compiled), Problems> {
         let (text, given) = match why {
             Reloading::Changed(text) => (text, false),
+            Reloading::Renewed => (self.text.clone(), false),
             Reloading::Asked(Some(text)) => (text, true),
             Reloading::Asked(None) => {
                 let text = self.source.read()?;

@@ -22,6 +22,7 @@ use crate::admin::door::Door;
 use crate::admin::events::Events;
 use crate::admin::socket::{Socket, open_socket};
 use crate::admin::{places, serve};
+use crate::config::watch::FilesWatch;
 use crate::config::{self, Compiled};
 use crate::listen::{self, Descriptors};
 use crate::live::build::{Carry, snapshot};
@@ -38,7 +39,8 @@ impl Pintle {
     /// Starts a balancer. Nothing is left running when this fails.
     pub async fn start(source: Source, options: Options) -> Result<Self, StartError> {
         let text = source.read().map_err(StartError::Config)?;
-        let Compiled { plan, .. } = config::compile(&text, &source.origin()).map_err(StartError::Config)?;
+        let Compiled { plan, files: read, .. } =
+            config::compile(&text, &source.origin()).map_err(StartError::Config)?;
 
         let threads = match plan.server.workers {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
@@ -98,6 +100,8 @@ impl Pintle {
             worker::start(kit).map_err(cannot("start a data thread"))?;
         }
 
+        let mut files = FilesWatch::default();
+        files.follow(read);
         let events = Events::default();
         let (desk, asks) = Desk::new(events.clone());
         let (signals_tx, signals) = mpsc::channel(WAITING);
@@ -119,6 +123,7 @@ impl Pintle {
             loads,
             probes,
             watch: source.watch(&text),
+            files,
             text,
             source,
             listeners: Vec::new(),

@@ -299,3 +299,57 @@ async fn a_listener_turns_to_tls_and_back_without_a_cut() {
     proxy.reload(clear()).await.unwrap();
     assert_eq!((get(&mut secured).await.status, proxy.client().get("/").await.status), (200, 200));
 }
+
+#[tokio::test]
+async fn a_renewed_certificate_is_shown_without_a_restart_or_a_cut() {
+    let keys = Keys::new();
+    let (first, a) = (keys.make("site", &[SITE]), Backend::start("a").await);
+    let proxy = behind_tls(&a, &keys, "").await;
+    let client = TlsClient::new(proxy.address);
+    let mut old = client.open(SITE).await;
+    get(&mut old).await;
+    let second = keys.make("site", &[SITE]);
+    eventually("the new certificate", async || client.open(SITE).await.shown() == second).await;
+    assert_eq!((get(&mut old).await.status, old.shown()), (200, first));
+    assert_eq!(proxy.status().await.generation, 2);
+    assert_eq!(a.accepted(), 1, "the backend's connection was kept");
+}
+
+#[tokio::test]
+async fn half_a_renewed_pair_is_refused_and_the_old_one_serves_until_it_is_whole() {
+    let keys = Keys::new();
+    let (first, a) = (keys.make("site", &[SITE]), Backend::start("a").await);
+    let proxy = behind_tls(&a, &keys, "").await;
+    let client = TlsClient::new(proxy.address);
+    let second = keys.make("next", &[SITE]);
+    std::fs::rename(keys.path("next.crt"), keys.path("site.crt")).unwrap();
+    eventually("the refusal", async || {
+        proxy.status().await.last_reload.is_some_and(|reload| {
+            !reload.ok && reload.detail.is_some_and(|detail| detail.contains("generation 1 stays"))
+        })
+    })
+    .await;
+    assert_eq!(client.open(SITE).await.shown(), first);
+    std::fs::rename(keys.path("next.key"), keys.path("site.key")).unwrap();
+    eventually("the new certificate", async || client.open(SITE).await.shown() == second).await;
+    assert!(proxy.status().await.last_reload.unwrap().ok);
+}
+
+#[tokio::test]
+async fn sessions_are_resumed_over_a_reload_on_every_thread() {
+    let (keys, a) = (Keys::for_names(&[SITE]), Backend::start("a").await);
+    let config = || Config::app(&[&a], "").listener(&keys.tls(&["site"]));
+    let proxy = Proxy::start(config()).await;
+    for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+        let client = TlsClient::with_versions(proxy.address, &[version]);
+        let mut first = client.open(SITE).await;
+        assert!(!first.is_resumed());
+        get(&mut first).await;
+        proxy.reload(config().server("drain_timeout = \"20s\"")).await.unwrap();
+        for _ in 0..8 {
+            let mut next = client.open(SITE).await;
+            assert!(next.is_resumed());
+            get(&mut next).await;
+        }
+    }
+}

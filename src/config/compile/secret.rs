@@ -63,7 +63,7 @@ fn read_file(path: &Path) -> Result<Vec<u8>, Unread> {
 }
 
 /// A whole file, or why it cannot be had.
-pub(super) fn bytes_of(path: &Path, most: usize) -> Result<Vec<u8>, String> {
+pub(crate) fn bytes_of(path: &Path, most: usize) -> Result<Vec<u8>, String> {
     let regular = path.metadata().map_err(|error| in_words(&error))?.is_file();
     if !regular {
         return Err("not a file".to_owned());

@@ -4,11 +4,12 @@ use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::Compiler;
-use super::secret::bytes_of;
+use super::bytes_of;
 use crate::certificate::{self, Unfit};
 use crate::config::findings::Finding;
 use crate::config::place::Place;
 use crate::config::schema::{CertificateFiles, Tls};
+use crate::config::watch::ReadFile;
 use crate::plan::{CertificatePlan, Facts, TlsPlan};
 
 /// No file of certificates is longer; one that is was named by mistake.
@@ -77,7 +78,11 @@ impl Compiler<'_, '_> {
         let unfit = |unfit: Unfit| {
             (format!("`{}` holds no {what} that can be used", path.display()), unfit.to_string())
         };
-        let result = bytes_of(path, MAX_PEM).map_err(failed).and_then(|bytes| read(&bytes).map_err(unfit));
+        let bytes = bytes_of(path, MAX_PEM).map_err(failed);
+        if let Ok(bytes) = &bytes {
+            self.files.push(ReadFile::new(path, bytes));
+        }
+        let result = bytes.and_then(|bytes| read(&bytes).map_err(unfit));
         result
             .map_err(|(message, label)| {
                 self.findings.add(Finding::error("certificate", at, message).label(label));
