@@ -6,12 +6,15 @@
 use std::fmt;
 
 use aws_lc_rs::digest;
+use rustls::RootCertStore;
 use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
+use x509_parser::objects::{oid_registry, oid2abbrev};
+use x509_parser::x509::{AttributeTypeAndValue, RelativeDistinguishedName, X509Name};
 
 use crate::plan::{Facts, Secret};
 
@@ -92,6 +95,16 @@ pub fn certified(chain: &[Vec<u8>], key: &Secret) -> Result<CertifiedKey, Unfit>
     })
 }
 
+/// What client certificates are held against.
+pub fn authorities(authorities: &[Vec<u8>]) -> Result<RootCertStore, Unfit> {
+    let mut store = RootCertStore::empty();
+    for (at, der) in authorities.iter().enumerate() {
+        let added = store.add(CertificateDer::from(der.clone()));
+        added.map_err(|error| Unfit::BadCertificate(at + 1, error.to_string()))?;
+    }
+    Ok(store)
+}
+
 /// What a certificate that [`chain`] let through says of itself.
 pub fn facts(der: &[u8]) -> Option<Facts> {
     let certificate = parse(der).ok()?;
@@ -112,11 +125,44 @@ pub fn facts(der: &[u8]) -> Option<Facts> {
     let digest = digest::digest(&digest::SHA256, der);
     Some(Facts {
         names,
-        subject: certificate.subject().to_string(),
-        issuer: certificate.issuer().to_string(),
+        subject: written(certificate.subject()),
+        issuer: written(certificate.issuer()),
         not_after: certificate.validity().not_after.timestamp(),
         fingerprint: digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect(),
     })
+}
+
+/// A distinguished name as RFC 4514 writes it, so that no part can pass for several: the most
+/// specific first, and what separates parts escaped.
+fn written(name: &X509Name<'_>) -> String {
+    let part = |attribute: &AttributeTypeAndValue<'_>| {
+        let kind = oid2abbrev(attribute.attr_type(), oid_registry())
+            .map_or_else(|_| attribute.attr_type().to_id_string(), str::to_owned);
+        let value = match attribute.as_str() {
+            Ok(text) => escaped(text),
+            Err(_) => {
+                attribute.as_slice().iter().fold("#".to_owned(), |hex, byte| hex + &format!("{byte:02x}"))
+            }
+        };
+        format!("{kind}={value}")
+    };
+    let level = |rdn: &RelativeDistinguishedName<'_>| rdn.iter().map(part).collect::<Vec<_>>().join("+");
+    let mut levels: Vec<String> = name.iter_rdn().map(level).collect();
+    levels.reverse();
+    levels.join(",")
+}
+
+fn escaped(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    let last = text.chars().count().saturating_sub(1);
+    for (at, c) in text.chars().enumerate() {
+        let at_the_edge = c == ' ' && (at == 0 || at == last) || c == '#' && at == 0;
+        if at_the_edge || ",+\"\\<>;=".contains(c) {
+            escaped.push('\\');
+        }
+        escaped.push(c);
+    }
+    escaped
 }
 
 fn parse(der: &[u8]) -> Result<X509Certificate<'_>, String> {
@@ -155,6 +201,19 @@ mod tests {
         assert_eq!(facts.fingerprint.len(), 64);
         assert_eq!(facts.subject, "CN=rcgen self signed cert");
         assert_eq!(facts.issuer, facts.subject);
+    }
+
+    #[test]
+    fn no_part_of_a_name_passes_for_several() {
+        let mut params = CertificateParams::new([]).unwrap();
+        params.distinguished_name.push(rcgen::DnType::OrganizationName, "Shop, Inc.");
+        params.distinguished_name.push(rcgen::DnType::CommonName, "eve,CN=admin");
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.self_signed(&key).unwrap();
+        let subject = facts(certificate.der()).unwrap().subject;
+        assert_eq!(subject, "O=Shop\\, Inc.,CN=eve\\,CN\\=admin");
+        assert_eq!(escaped(" #a "), "\\ #a\\ ");
+        assert_eq!(escaped("#a"), "\\#a");
     }
 
     #[test]

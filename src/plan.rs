@@ -15,7 +15,7 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use ipnet::IpNet;
 
-pub use self::tls::{CertificatePlan, Facts, TlsPlan, TlsVersion};
+pub use self::tls::{CertificatePlan, ClientAuth, ClientsPlan, Facts, TlsPlan, TlsVersion};
 
 /// A whole configuration, every default filled in and every reference resolved.
 #[derive(Clone, Debug, PartialEq)]

@@ -290,12 +290,12 @@ impl Worker {
         // Boxed, so that the connection keeps nothing of it.
         let handshake = secure(io, &arrival.conn, &arrival.limits, &acceptor, &self.handshakes);
         let secured = Box::pin(handshake).await;
-        drop(acceptor);
         let io = match secured {
             Ok(io) => io,
             Err(unsecured) => return arrival.unsecured(self.proxy.thread, unsecured),
         };
-        let told = io.secured();
+        let told = acceptor.told(io.stream());
+        drop(acceptor);
         self.converse(io, arrival.visitor(told)).await;
     }
 

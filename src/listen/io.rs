@@ -17,7 +17,6 @@ use tokio::net::TcpStream;
 
 use super::Descriptor;
 use super::stream::Stream;
-use super::tls::{self, Secured};
 
 /// A stream that notes what passes.
 pub struct Io {
@@ -86,9 +85,8 @@ impl Io {
         self.stream.inner().socket()
     }
 
-    /// What the handshake told; `None` in the clear.
-    pub fn secured(&self) -> Option<Secured> {
-        tls::secured(self.stream.inner())
+    pub fn stream(&self) -> &Stream {
+        self.stream.inner()
     }
 
     /// Closes a connection on which nothing is under way. Over TLS the end is said first, so that

@@ -9,7 +9,10 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 
+use rustls::crypto::CryptoProvider;
 use rustls::crypto::aws_lc_rs::{Ticketer, default_provider};
+use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{Acceptor as Hello, ClientHello, NoServerSessionStorage, ProducesTickets};
 use rustls::server::{ResolvesServerCert, ServerConfig};
 use rustls::sign::CertifiedKey;
@@ -20,7 +23,7 @@ use tokio_rustls::LazyConfigAcceptor;
 
 use super::stream::Stream;
 use crate::certificate;
-use crate::plan::{TlsPlan, TlsVersion};
+use crate::plan::{ClientAuth, ClientsPlan, TlsPlan, TlsVersion};
 
 /// Handshakes that one thread has under way, each from a whole ClientHello to its end. Who comes
 /// later waits in line, within the same deadline.
@@ -47,29 +50,66 @@ impl Tickets {
 
 /// How a listener shakes hands. Cheap to clone.
 #[derive(Clone)]
-pub struct Acceptor(Arc<ServerConfig>);
+pub struct Acceptor {
+    config: Arc<ServerConfig>,
+    /// For a client certificate.
+    asks: bool,
+}
 
 impl Acceptor {
     /// Early data stays off (it can be replayed), and there is no cache of sessions: tickets do,
     /// on every thread. A ticket resumes under the name it was given for and no other: rustls
     /// compares the SNI in it with that of the ClientHello (`can_resume` in its `server/hs.rs`),
-    /// so a session of one virtual host is none of another's.
+    /// so a session of one virtual host is none of another's. Where client certificates are asked
+    /// for there are no tickets: a resumed session takes the old chain on trust, although it may
+    /// have ended, or its authority gone from the file, since.
     pub fn build(plan: &TlsPlan, tickets: &Tickets) -> Result<Self, String> {
         let versions = match plan.min_version {
             TlsVersion::V12 => &BOTH[..],
             TlsVersion::V13 => &BOTH[..1],
         };
-        let mut config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
+        let provider = Arc::new(default_provider());
+        let builder = ServerConfig::builder_with_provider(provider.clone())
             .with_protocol_versions(versions)
-            .map_err(|error| error.to_string())?
-            .with_no_client_auth()
-            .with_cert_resolver(Arc::new(Certificates::build(plan)?));
+            .map_err(|error| error.to_string())?;
+        let asked = plan.clients.as_ref().filter(|clients| clients.auth != ClientAuth::Off);
+        let builder = match asked {
+            None => builder.with_no_client_auth(),
+            Some(clients) => builder.with_client_cert_verifier(verifier(clients, provider)?),
+        };
+        let mut config = builder.with_cert_resolver(Arc::new(Certificates::build(plan)?));
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         config.session_storage = Arc::new(NoServerSessionStorage {});
-        config.ticketer = tickets.0.clone();
+        if asked.is_none() {
+            config.ticketer = tickets.0.clone();
+        }
         config.max_early_data_size = 0;
-        Ok(Self(Arc::new(config)))
+        Ok(Self { config: Arc::new(config), asks: asked.is_some() })
     }
+
+    /// What is known of a client that has shaken hands; `None` in the clear.
+    pub fn told(&self, stream: &Stream) -> Option<Secured> {
+        let Stream::Tls(stream) = stream else { return None };
+        let (_, connection) = stream.get_ref();
+        let old = connection.protocol_version() == Some(ProtocolVersion::TLSv1_2);
+        let shown = connection.peer_certificates().and_then(|chain| chain.first());
+        Some(Secured {
+            version: if old { "1.2" } else { "1.3" },
+            bound_to: connection.server_name().filter(|_| self.asks).map(Into::into),
+            subject: shown.and_then(|der| certificate::facts(der)).map(|facts| facts.subject.into()),
+        })
+    }
+}
+
+fn verifier(
+    plan: &ClientsPlan,
+    provider: Arc<CryptoProvider>,
+) -> Result<Arc<dyn ClientCertVerifier>, String> {
+    let authorities = certificate::authorities(&plan.authorities).map_err(|unfit| unfit.to_string())?;
+    let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(authorities), provider);
+    let builder = if plan.auth == ClientAuth::Optional { builder.allow_unauthenticated() } else { builder };
+    let verifier = builder.build().map_err(|error| error.to_string())?;
+    Ok(verifier)
 }
 
 /// Finds the certificate for a name. For one name there may be several, of different kinds.
@@ -151,7 +191,7 @@ pub async fn shake(stream: Stream, acceptor: &Acceptor, permits: &Semaphore) -> 
     let start = LazyConfigAcceptor::new(Hello::default(), socket).await?;
     let _permit = permits.acquire().await.map_err(io::Error::other)?;
     let limit = |connection: &mut rustls::ServerConnection| connection.set_buffer_limit(Some(SEND_BUFFER));
-    let stream = start.into_stream_with(acceptor.0.clone(), limit).await?;
+    let stream = start.into_stream_with(acceptor.config.clone(), limit).await?;
     Ok(Stream::Tls(Box::new(stream)))
 }
 
@@ -159,14 +199,11 @@ pub async fn shake(stream: Stream, acceptor: &Acceptor, permits: &Semaphore) -> 
 pub struct Secured {
     /// `1.2` or `1.3`.
     pub version: &'static str,
-}
-
-/// `None` for a connection in the clear.
-pub fn secured(stream: &Stream) -> Option<Secured> {
-    let Stream::Tls(stream) = stream else { return None };
-    let (_, connection) = stream.get_ref();
-    let old = connection.protocol_version() == Some(ProtocolVersion::TLSv1_2);
-    Some(Secured { version: if old { "1.2" } else { "1.3" } })
+    /// Where client certificates are asked for: the name that the client asked for, and the only
+    /// one that it may speak to here.
+    pub bound_to: Option<Box<str>>,
+    /// Of its certificate, if it showed one.
+    pub subject: Option<Box<str>>,
 }
 
 #[cfg(test)]
@@ -185,7 +222,7 @@ mod tests {
         let facts = certificate::facts(&chain[0]).unwrap();
         let key = crate::plan::Secret(key.serialize_der());
         let certificates = vec![CertificatePlan { file: "a.crt".into(), chain, key, facts }];
-        TlsPlan { certificates, min_version: TlsVersion::V12 }
+        TlsPlan { certificates, min_version: TlsVersion::V12, clients: None }
     }
 
     fn client_hello() -> Vec<u8> {

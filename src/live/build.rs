@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::HeaderValue;
+use http::{HeaderName, HeaderValue};
 
 use super::{Route, Snapshot, Target};
 use crate::http::forwarded::Trust;
@@ -46,10 +46,20 @@ pub fn snapshot(plan: Plan, generation: u64, carry: Carry<'_>) -> Snapshot {
         routes,
         pools,
         acceptors: carry.acceptors,
+        subject_headers: subject_headers(&plan),
         trust: Trust { proxies: plan.server.trusted_proxies.clone(), from: plan.server.client_ip_from },
         hasher: KeyHasher::new("split", None),
         plan,
     }
+}
+
+fn subject_headers(plan: &Plan) -> Vec<HeaderName> {
+    let tls = plan.listeners.iter().filter_map(|listener| listener.tls.as_ref());
+    let mut names: Vec<_> =
+        tls.filter_map(|tls| Some(tls.clients.as_ref()?.subject_header.clone())).collect();
+    names.sort_unstable_by(|a, b| a.as_str().cmp(b.as_str()));
+    names.dedup();
+    names
 }
 
 fn build_pool(plan: &PoolPlan, carry: &Carry<'_>) -> Pool {

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use http::HeaderName;
+
 use super::Secret;
 
 /// A listener with one of these speaks TLS and nothing else.
@@ -10,6 +12,27 @@ pub struct TlsPlan {
     /// At least one. The first is shown to clients that name nobody, or nobody known.
     pub certificates: Vec<CertificatePlan>,
     pub min_version: TlsVersion,
+    /// Present where the file names authorities for client certificates.
+    pub clients: Option<ClientsPlan>,
+}
+
+/// Which certificates clients may show, and who is told.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ClientsPlan {
+    /// DER; at least one.
+    pub authorities: Vec<Vec<u8>>,
+    pub auth: ClientAuth,
+    /// What backends read the subject in. Nobody but us can set it, on any listener.
+    pub subject_header: HeaderName,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientAuth {
+    /// Clients are not asked.
+    Off,
+    /// They may show none.
+    Optional,
+    Required,
 }
 
 /// A certificate and its private key, which belong together.

@@ -353,3 +353,77 @@ async fn sessions_are_resumed_over_a_reload_on_every_thread() {
         }
     }
 }
+
+/// Asks once; `None` where the handshake or what follows it fails. In TLS 1.3 a client learns only
+/// then that its certificate was refused.
+async fn once(client: &TlsClient, request: &Ask) -> Option<Response> {
+    let mut wire = client.try_open(SITE).await.ok()?;
+    wire.send(request.bytes(&BTreeMap::new())).await;
+    wire.response(request.method()).await
+}
+
+#[tokio::test]
+async fn client_certificates_are_not_asked_for_welcome_or_required() {
+    let (keys, a) = (Keys::for_names(&[SITE]), Backend::start("a").await);
+    let (ours, others) = (keys.authority("clients.pem"), keys.authority("others.pem"));
+    let config = |auth: &str| {
+        let lines = format!("tls.client_ca = {:?}\ntls.client_auth = {auth:?}", keys.path("clients.pem"));
+        Config::app(&[&a], "").listener(&keys.tls(&["site"])).listener(&lines)
+    };
+    let proxy = Proxy::start(config("off")).await;
+    let known = TlsClient::called(proxy.address, "M\u{fc}ller, Eva", &ours);
+    let (unknown, nobody) = (TlsClient::called(proxy.address, "eve", &others), TlsClient::new(proxy.address));
+    let forged = Ask::get("/").header("X-Client-Subject", "CN=root").header("X_Client_Subject", "CN=root");
+    let mut seen = 0;
+    for (auth, welcome) in [
+        ("off", [Some(None), Some(None), Some(None)]),
+        ("optional", [Some(Some("CN=M%C3%BCller\\, Eva")), None, Some(None)]),
+        ("required", [Some(Some("CN=M%C3%BCller\\, Eva")), None, None]),
+    ] {
+        proxy.reload(config(auth)).await.unwrap();
+        for (client, expected) in [&known, &unknown, &nobody].into_iter().zip(welcome) {
+            let answer = once(client, &forged.clone().header("Host", SITE)).await;
+            assert_eq!(answer.map(|answer| answer.status), expected.map(|_| 200), "{auth} {expected:?}");
+            let Some(subject) = expected else { continue };
+            seen += 1;
+            let request = a.seen(seen).await;
+            assert_eq!(request.header("x-client-subject"), subject, "{auth}");
+            assert_eq!(request.header("x_client_subject"), None, "{auth}");
+        }
+    }
+    rejected(&proxy, "tls_handshake", 3.0).await;
+}
+
+#[tokio::test]
+async fn where_certificates_are_asked_for_nothing_is_resumed_and_no_other_host_is_answered() {
+    let (keys, a) = (Keys::for_names(&[SITE, "other.example"]), Backend::start("a").await);
+    let authority = keys.authority("clients.pem");
+    let lines = format!("tls.client_ca = {:?}\ntls.client_auth = \"optional\"", keys.path("clients.pem"));
+    let proxy = behind_tls(&a, &keys, &lines).await;
+    let client = TlsClient::called(proxy.address, "eva", &authority);
+    for _ in 0..3 {
+        let mut wire = client.open(SITE).await;
+        assert!(!wire.is_resumed());
+        for (host, status) in [(SITE, 200), ("Shop.Example:443", 200), ("other.example", 421), (SITE, 200)] {
+            assert_eq!(ask(&mut wire, &Ask::get("/").header("Host", host)).await.status, status, "{host}");
+        }
+    }
+    assert!(a.requests().iter().all(|request| request.header("host") != Some("other.example")));
+    // Whoever names nobody in the handshake is bound to nobody.
+    let mut unnamed = client.open("127.0.0.1").await;
+    assert_eq!(ask(&mut unnamed, &Ask::get("/").header("Host", "other.example")).await.status, 200);
+}
+
+#[tokio::test]
+async fn the_subject_cannot_be_forged_by_another_door() {
+    let (keys, a) = (Keys::for_names(&[SITE]), Backend::start("a").await);
+    let _ = keys.authority("clients.pem");
+    let door = format!(
+        "[listener.secure]\nbind = \"127.0.0.1:0\"\n{}tls.client_ca = {:?}\ntls.client_subject_header = \"X-Who\"",
+        keys.tls(&["site"]),
+        keys.path("clients.pem")
+    );
+    let proxy = Proxy::start(Config::app(&[&a], "").text(&door)).await;
+    proxy.client().ask(Ask::get("/").header("X-Who", "CN=root")).await;
+    assert_eq!(a.seen(1).await.header("x-who"), None);
+}

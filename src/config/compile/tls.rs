@@ -10,7 +10,7 @@ use crate::config::findings::Finding;
 use crate::config::place::Place;
 use crate::config::schema::{CertificateFiles, Tls};
 use crate::config::watch::ReadFile;
-use crate::plan::{CertificatePlan, Facts, TlsPlan};
+use crate::plan::{CertificatePlan, ClientAuth, ClientsPlan, Facts, TlsPlan};
 
 /// No file of certificates is longer; one that is was named by mistake.
 const MAX_PEM: usize = 1024 * 1024;
@@ -35,7 +35,27 @@ impl Compiler<'_, '_> {
                 self.pair(files, &at)
             })
             .collect();
-        Some(TlsPlan { certificates, min_version: tls.min_version.0 })
+        Some(TlsPlan { certificates, min_version: tls.min_version.0, clients: self.clients(tls, place) })
+    }
+
+    fn clients(&mut self, tls: &Tls, place: &Place) -> Option<ClientsPlan> {
+        let (at, auth) = (place.at("client_ca"), tls.client_auth.0);
+        let Some(file) = &tls.client_ca else {
+            if auth != ClientAuth::Off && self.findings.sound(&at) {
+                let message = "client certificates need an authority that signs them";
+                let finding = Finding::error("missing", &place.at("client_auth"), message);
+                self.findings
+                    .add(finding.label("needs `client_ca`").say("add `client_ca = \"tls/clients.pem\"`"));
+            }
+            return None;
+        };
+        let file = self.path(&file.value.0);
+        let authorities = self.pem(&at, &file, "authority", |pem| {
+            let authorities = certificate::chain(pem)?;
+            certificate::authorities(&authorities).map(|_| authorities)
+        })?;
+        let subject_header = tls.client_subject_header.value.clone();
+        Some(ClientsPlan { authorities, auth, subject_header })
     }
 
     /// A certificate and its key; everything that is wrong with them is said.

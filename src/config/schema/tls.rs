@@ -1,10 +1,11 @@
 //! `[listener.NAME.tls]` as written.
 
+use http::HeaderName;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::config::spelling::{FilePath, OneOf, Spelled};
-use crate::plan::TlsVersion;
+use crate::config::spelling::{FilePath, OneOf, Spelled, spelled};
+use crate::plan::{ClientAuth, TlsVersion};
 
 #[derive(Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -15,11 +16,23 @@ pub(crate) struct Tls {
     pub(crate) certificates: Vec<CertificateFiles>,
     /// The oldest version spoken.
     pub(crate) min_version: OneOf<TlsVersion>,
+    /// Who signs the certificates that clients show, as PEM.
+    pub(crate) client_ca: Option<Spelled<FilePath>>,
+    /// Whether clients are asked for one.
+    pub(crate) client_auth: OneOf<ClientAuth>,
+    /// The request header that tells backends its subject; what clients send under that name goes.
+    pub(crate) client_subject_header: Spelled<HeaderName>,
 }
 
 impl Default for Tls {
     fn default() -> Self {
-        Self { certificates: Vec::new(), min_version: OneOf(TlsVersion::V12) }
+        Self {
+            certificates: Vec::new(),
+            min_version: OneOf(TlsVersion::V12),
+            client_ca: None,
+            client_auth: OneOf(ClientAuth::Off),
+            client_subject_header: spelled("x-client-subject"),
+        }
     }
 }
 

@@ -6,10 +6,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use rcgen::{CertificateParams, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, HandshakeKind, SignatureScheme, SupportedProtocolVersion};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -45,6 +45,14 @@ impl Keys {
         std::fs::write(self.path(&format!("{file}.key")), key.serialize_pem()).unwrap();
         std::fs::write(self.path(&format!("{file}.crt")), certificate.pem()).unwrap();
         certificate.der().clone()
+    }
+
+    /// Writes an authority called `file`, and returns what signs with it.
+    pub fn authority(&self, file: &str) -> Issuer<'static, KeyPair> {
+        let (mut params, key) = (CertificateParams::new([]).unwrap(), KeyPair::generate().unwrap());
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        std::fs::write(self.path(file), params.self_signed(&key).unwrap().pem()).unwrap();
+        Issuer::new(params, key)
     }
 
     pub fn path(&self, file: &str) -> PathBuf {
@@ -91,6 +99,23 @@ impl TlsClient {
             .with_custom_certificate_verifier(Arc::new(Anybody(provider)))
             .with_no_client_auth();
         config.alpn_protocols = ["h2", "http/1.1"].map(|name| name.as_bytes().to_vec()).to_vec();
+        Self { address, config: Arc::new(config) }
+    }
+
+    /// One that shows a certificate of this subject.
+    pub fn called(address: SocketAddr, name: &str, authority: &Issuer<'_, KeyPair>) -> Self {
+        let (mut params, key) = (CertificateParams::new([]).unwrap(), KeyPair::generate().unwrap());
+        params.distinguished_name.push(DnType::CommonName, name);
+        let certificate = params.signed_by(&key, authority).unwrap();
+        let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let config = ClientConfig::builder_with_provider(provider.clone())
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(Anybody(provider)))
+            .with_client_auth_cert(vec![certificate.der().clone()], key)
+            .unwrap();
         Self { address, config: Arc::new(config) }
     }
 
