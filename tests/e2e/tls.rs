@@ -427,3 +427,20 @@ async fn the_subject_cannot_be_forged_by_another_door() {
     proxy.client().ask(Ask::get("/").header("X-Who", "CN=root")).await;
     assert_eq!(a.seen(1).await.header("x-who"), None);
 }
+
+#[tokio::test]
+async fn certificates_and_their_ends_are_told() {
+    let (keys, a) = (Keys::for_names(&[SITE, "*.shop.example"]), Backend::start("a").await);
+    let proxy = behind_tls(&a, &keys, "").await;
+    let listed: serde_json::Value =
+        serde_json::from_str(&proxy.admin("/v1/certificates").await.text()).unwrap();
+    assert_eq!(listed[0]["listener"], "web");
+    assert_eq!(listed[0]["names"], serde_json::json!([SITE, "*.shop.example"]));
+    assert_eq!(listed[0]["not_after"], "4096-01-01T00:00:00Z");
+    assert!(listed[0]["days_left"].as_i64().unwrap() > 700_000);
+    let file = keys.path("site.crt");
+    let sample = format!(
+        "pintle_certificate_expiry_timestamp_seconds{{listener=\"web\",name=\"{SITE}\",file={file:?}}}"
+    );
+    assert_eq!(proxy.metric(&sample).await, 67090118400.0);
+}
