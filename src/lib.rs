@@ -1,5 +1,6 @@
 #![doc = include_str!("ARCHITECTURE.md")]
 
+pub mod certificate;
 pub mod drain;
 pub mod plan;
 

@@ -3,6 +3,8 @@
 //! Start at [`Plan`]. Made by `config::compile`, read by everybody. No serde, no locks, no
 //! sockets and no clocks here: a plan is what two files can be compared by.
 
+mod tls;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -12,6 +14,8 @@ use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use ipnet::IpNet;
+
+pub use self::tls::{CertificatePlan, ClientAuth, ClientsPlan, Facts, TlsPlan, TlsVersion};
 
 /// A whole configuration, every default filled in and every reference resolved.
 #[derive(Clone, Debug, PartialEq)]
@@ -132,6 +136,8 @@ impl fmt::Debug for Secret {
 pub struct ListenerPlan {
     pub name: String,
     pub bind: Vec<SocketAddr>,
+    /// `None`: in the clear.
+    pub tls: Option<TlsPlan>,
     pub limits: ListenerLimits,
 }
 

@@ -12,8 +12,8 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinHandle, spawn_local};
 
 use super::view::{
-    BackendView, CheckReport, DrainView, Fault, HealthView, ListenerView, PoolView, ReloadReport, RouteView,
-    StateAnswer, Status, Totals,
+    BackendView, CertificateView, CheckReport, DrainView, Fault, HealthView, ListenerView, PoolView,
+    ReloadReport, RouteView, StateAnswer, Status, Totals,
 };
 use super::{Ask, Desk, Document, Door, Events, open_socket, serve_tcp, serve_unix};
 use crate::plan::{AdminBind, AdminPlan, Secret};
@@ -198,6 +198,15 @@ fn status() -> Status {
             addresses: vec!["0.0.0.0:8080".to_owned()],
             connections: 2,
         }],
+        certificates: vec![CertificateView {
+            listener: "web".to_owned(),
+            file: "tls/site.crt".to_owned(),
+            names: vec!["shop.example".to_owned()],
+            issuer: "CN=authority".to_owned(),
+            not_after: "2026-12-24T00:00:00Z".to_owned(),
+            days_left: 30,
+            fingerprint: "00ff".to_owned(),
+        }],
         pools: vec![PoolView {
             name: "app".to_owned(),
             policy: "sticky_cookie".to_owned(),
@@ -275,6 +284,7 @@ fn every_read_answers_on_both_sockets() {
             ("/v1/pools/app/backends/%5B::1%5D%3A9001", "application/json", "\"name\": \"[::1]:9001\""),
             ("/v1/drains/7", "application/json", "\"sessions\": 12"),
             ("/v1/routes", "application/json", "\"pool app\""),
+            ("/v1/certificates", "application/json", "\"days_left\": 30"),
             ("/v1/listeners", "application/json", "0.0.0.0:8080"),
         ];
         for (path, content_type, part) in paths {

@@ -18,6 +18,7 @@ pub struct Status {
     /// `active` or `draining`.
     pub state: String,
     pub listeners: Vec<ListenerView>,
+    pub certificates: Vec<CertificateView>,
     pub pools: Vec<PoolView>,
     pub totals: Totals,
     /// Backends whose state differs from the file's, one sentence each.
@@ -46,6 +47,20 @@ pub struct ListenerView {
     pub name: String,
     pub addresses: Vec<String>,
     pub connections: u64,
+}
+
+/// What a listener shows to clients.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CertificateView {
+    pub listener: String,
+    pub file: String,
+    pub names: Vec<String>,
+    pub issuer: String,
+    pub not_after: String,
+    /// Negative once it has expired.
+    pub days_left: i64,
+    /// SHA-256, in hexadecimal.
+    pub fingerprint: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

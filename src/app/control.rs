@@ -15,11 +15,12 @@ use super::ending::Ending;
 use super::fleet::{Fleet, Key, publish};
 use super::probe::{News, Target};
 use super::reload::Reloading;
+use super::secure::TicketsOf;
 use super::worker::{Load, Order};
 use super::{ShutdownReport, Source};
 use crate::admin::desk::Ask;
 use crate::admin::events::Events;
-use crate::config::watch::Watch;
+use crate::config::watch::{FilesWatch, Watch};
 use crate::live::Live;
 use crate::plan::{Plan, StickyKey};
 use crate::pool::{Pool, Shared};
@@ -44,6 +45,7 @@ pub struct Control {
     pub fleet: Fleet,
     pub shared: HashMap<String, Arc<Shared>>,
     pub keys: HashMap<String, StickyKey>,
+    pub tickets: TicketsOf,
     pub telemetry: Arc<Telemetry>,
     pub access_log: AccessLog,
     pub event_log: Option<EventLog>,
@@ -54,6 +56,8 @@ pub struct Control {
     pub source: Source,
     /// Of a file; polled while the plan wants it.
     pub watch: Option<Watch>,
+    /// The files that the plan was read from besides.
+    pub files: FilesWatch,
     pub listeners: Vec<super::Bound>,
     pub started: Instant,
     pub last_reload: Option<crate::admin::view::LastReload>,
@@ -116,6 +120,9 @@ impl Control {
         let watch = self.watch.as_mut().filter(|_| self.plan.server.watch);
         if let Some(text) = watch.and_then(|watch| watch.poll(now)) {
             let _ = self.reload(Reloading::Changed(text)).await;
+        }
+        if self.plan.server.watch && self.files.poll(now) {
+            let _ = self.reload(Reloading::Renewed).await;
         }
         self.follow_drains(now);
         self.follow_slow_starts(now);

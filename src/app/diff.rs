@@ -4,7 +4,7 @@
 use super::fleet::{Fleet, Member};
 use super::report::counted;
 use crate::admin::view::ReloadReport;
-use crate::plan::{Plan, PolicyPlan, PoolPlan};
+use crate::plan::{ListenerPlan, Plan, PolicyPlan, PoolPlan};
 
 /// What applying `new` over `old` keeps, changes, adds and lets go.
 pub fn reload(old: &Plan, new: &Plan, fleet: &Fleet, generation: u64) -> ReloadReport {
@@ -66,9 +66,7 @@ pub fn reload(old: &Plan, new: &Plan, fleet: &Fleet, generation: u64) -> ReloadR
     if old.routes != new.routes {
         report.changed.push(format!("routes: {} → {}", old.routes.len(), new.routes.len()));
     }
-    if old.listeners != new.listeners {
-        report.changed.push("listeners".to_owned());
-    }
+    listeners(&old.listeners, &new.listeners, &mut report);
     let (before, after) = (old.restart_only(), new.restart_only());
     report.restart_only = after
         .iter()
@@ -76,6 +74,29 @@ pub fn reload(old: &Plan, new: &Plan, fleet: &Fleet, generation: u64) -> ReloadR
         .map(|(key, _)| (*key).to_owned())
         .collect();
     report
+}
+
+/// A renewed certificate is told apart: nothing else of its listener has to be looked at.
+fn listeners(old: &[ListenerPlan], new: &[ListenerPlan], report: &mut ReloadReport) {
+    let shown =
+        |listener: &ListenerPlan| listener.tls.clone().map(|tls| tls.certificates).unwrap_or_default();
+    let rest = |listeners: &[ListenerPlan]| {
+        let mut rest = listeners.to_vec();
+        rest.iter_mut().filter_map(|listener| listener.tls.as_mut()).for_each(|tls| tls.certificates.clear());
+        rest
+    };
+    if rest(old) != rest(new) {
+        report.changed.push("listeners".to_owned());
+    }
+    for listener in new {
+        let Some(before) = old.iter().find(|before| before.name == listener.name) else { continue };
+        let before = shown(before);
+        let fresh = shown(listener).into_iter().filter(|certificate| !before.contains(certificate));
+        let names: Vec<_> = fresh.flat_map(|certificate| certificate.facts.names.first().cloned()).collect();
+        if !names.is_empty() {
+            report.changed.push(format!("listener {}: certificate of {}", listener.name, names.join(", ")));
+        }
+    }
 }
 
 fn changes(old: &PoolPlan, new: &PoolPlan, report: &mut ReloadReport) {

@@ -16,6 +16,7 @@ mod overrides;
 mod probe;
 mod reload;
 mod report;
+mod secure;
 mod start;
 mod worker;
 

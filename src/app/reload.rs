@@ -7,7 +7,7 @@ use tracing::warn;
 
 use super::control::Control;
 use super::worker::Order;
-use super::{Bound, Source, diff, keys, report};
+use super::{Bound, Source, diff, keys, report, secure};
 use crate::admin::view::{Fault, LastReload, ReloadReport};
 use crate::config::{self, Compiled, Problems};
 use crate::listen;
@@ -23,6 +23,8 @@ type Opened = (Bound, Vec<std::net::TcpListener>);
 pub enum Reloading {
     /// The file has changed; this is what it says now.
     Changed(String),
+    /// A certificate or a key has: the text in force is compiled anew.
+    Renewed,
     /// Somebody asked: for the file, or for this text.
     Asked(Option<String>),
 }
@@ -55,7 +57,7 @@ impl Control {
     }
 
     async fn try_reload(&mut self, why: Reloading) -> Result<ReloadReport, Fault> {
-        let (text, Compiled { plan, warnings }) = self.compile(why).map_err(|problems| {
+        let (text, Compiled { plan, warnings, files }) = self.compile(why).map_err(|problems| {
             report::invalid(
                 &problems,
                 &format!("not reloaded: {}; generation {} stays", problems.summary(), self.generation),
@@ -71,8 +73,11 @@ impl Control {
         let vitals = self.fleet.prepare(&plan.pools, &self.telemetry, self.workers.len());
         let keys = keys::ring(&plan, &self.keys);
         let shared = shared(&plan.pools, |name| self.shared.get(name).cloned());
-        let carry = Carry { telemetry: &self.telemetry, vitals: &vitals, shared: &shared, keys: &keys };
-        let next = Arc::new(snapshot(plan.clone(), self.generation + 1, &carry));
+        let (acceptors, tickets) = secure::acceptors(&plan, &self.tickets)
+            .map_err(|why| report::fault(409, "cannot_secure", format!("not reloaded: {why}")))?;
+        let carry =
+            Carry { telemetry: &self.telemetry, vitals: &vitals, shared: &shared, keys: &keys, acceptors };
+        let next = Arc::new(snapshot(plan.clone(), self.generation + 1, carry));
         let mut report = diff::reload(&self.plan, &plan, &self.fleet, self.generation + 1);
         report.source = self.source.name();
         report.warnings = report::problems(&warnings);
@@ -94,6 +99,8 @@ impl Control {
             let _ = events.apply(&self.plan.log);
         }
         self.keys = keys;
+        self.tickets = tickets;
+        self.files.follow(files);
         let shared_before = std::mem::replace(&mut self.shared, shared);
         self.generation += 1;
         for pool in &next.pools {
@@ -126,6 +133,7 @@ impl Control {
     fn compile(&mut self, why: Reloading) -> Result<(String, Compiled), Problems> {
         let (text, given) = match why {
             Reloading::Changed(text) => (text, false),
+            Reloading::Renewed => (self.text.clone(), false),
             Reloading::Asked(Some(text)) => (text, true),
             Reloading::Asked(None) => {
                 let text = self.source.read()?;

@@ -1,19 +1,25 @@
 //! What the operator is shown: how everything stands, and what went wrong.
 //! Reads, and changes nothing.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::control::Control;
 use super::fleet::{Key, Member};
 use crate::admin::view::{
-    BackendView, DrainView, Fault, HealthView, ListenerView, PoolView, ProblemView, RouteView, Status, Totals,
+    BackendView, CertificateView, DrainView, Fault, HealthView, ListenerView, PoolView, ProblemView,
+    RouteView, Status, Totals,
 };
 use crate::config::Problems;
 use crate::drain::Phase;
-use crate::plan::{Action, BackendAddress, HostPattern, PathPattern, PoolPlan, RoutePlan};
+use crate::plan::{Action, BackendAddress, CertificatePlan, HostPattern, PathPattern, PoolPlan, RoutePlan};
 use crate::pool::health::Health;
 use crate::pool::status::Standing;
+use crate::proxy::unix_now;
 use crate::telemetry::{Gauge, metrics};
+
+/// Of the year 9999: neither a certificate nor RFC 3339 goes further.
+const LAST_SECOND: u64 = 253_402_300_799;
 
 impl Control {
     pub fn status(&self) -> Status {
@@ -28,6 +34,7 @@ impl Control {
             last_reload: self.last_reload.clone(),
             state: if self.ending.is_some() { "draining" } else { "active" }.to_owned(),
             listeners: self.listener_views(),
+            certificates: self.certificate_views(),
             pools: self.plan.pools.iter().map(|pool| self.pool_view(pool)).collect(),
             totals: Totals {
                 connections: self.connections(),
@@ -64,6 +71,32 @@ impl Control {
             }
         });
         views.collect()
+    }
+
+    /// Every certificate with its listener's name.
+    fn certificates(&self) -> impl Iterator<Item = (&str, &CertificatePlan)> {
+        let listeners = self.plan.listeners.iter();
+        let tls = listeners.filter_map(|listener| Some((listener.name.as_str(), listener.tls.as_ref()?)));
+        tls.flat_map(|(name, tls)| tls.certificates.iter().map(move |certificate| (name, certificate)))
+    }
+
+    fn certificate_views(&self) -> Vec<CertificateView> {
+        let now = i64::try_from(unix_now()).unwrap_or(i64::MAX);
+        let view = |(listener, certificate): (&str, &CertificatePlan)| {
+            let facts = &certificate.facts;
+            let seconds = u64::try_from(facts.not_after).unwrap_or(0).min(LAST_SECOND);
+            let not_after = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+            CertificateView {
+                listener: listener.to_owned(),
+                file: certificate.file.display().to_string(),
+                names: facts.names.clone(),
+                issuer: facts.issuer.clone(),
+                not_after: humantime::format_rfc3339_seconds(not_after).to_string(),
+                days_left: (facts.not_after - now).div_euclid(24 * 60 * 60),
+                fingerprint: facts.fingerprint.clone(),
+            }
+        };
+        self.certificates().map(view).collect()
     }
 
     fn pool_view(&self, pool: &PoolPlan) -> PoolView {
@@ -170,6 +203,15 @@ impl Control {
             gauges.push(Gauge::new(&metrics::POOL_BACKENDS, [name, "open"], open.into()));
             gauges.push(Gauge::new(&metrics::POOL_BACKENDS, [name, "shut"], (all - open).into()));
             gauges.push(Gauge::new(&metrics::WEBSOCKETS, [name], websockets as f64));
+        }
+        let mut seen = BTreeSet::new();
+        for (listener, certificate) in self.certificates() {
+            let (file, facts) = (certificate.file.display().to_string(), &certificate.facts);
+            let name = facts.names.first().map_or("", String::as_str);
+            if seen.insert((listener, file.clone())) {
+                let labels = [listener, name, &file];
+                gauges.push(Gauge::new(&metrics::CERTIFICATE_EXPIRY, labels, facts.not_after as f64));
+            }
         }
         gauges.push(Gauge::new(&metrics::CONFIG_DRIFT, [], self.drift().len() as f64));
         gauges

@@ -16,12 +16,13 @@ use tracing::warn;
 use super::control::{Control, Inbox};
 use super::fleet::{Fleet, publish};
 use super::worker::{self, Kit, Load};
-use super::{Bound, Options, Pintle, Source, StartError, keys, probe, reload};
+use super::{Bound, Options, Pintle, Source, StartError, keys, probe, reload, secure};
 use crate::admin::desk::Desk;
 use crate::admin::door::Door;
 use crate::admin::events::Events;
 use crate::admin::socket::{Socket, open_socket};
 use crate::admin::{places, serve};
+use crate::config::watch::FilesWatch;
 use crate::config::{self, Compiled};
 use crate::listen::{self, Descriptors};
 use crate::live::build::{Carry, snapshot};
@@ -38,7 +39,8 @@ impl Pintle {
     /// Starts a balancer. Nothing is left running when this fails.
     pub async fn start(source: Source, options: Options) -> Result<Self, StartError> {
         let text = source.read().map_err(StartError::Config)?;
-        let Compiled { plan, .. } = config::compile(&text, &source.origin()).map_err(StartError::Config)?;
+        let Compiled { plan, files: read, .. } =
+            config::compile(&text, &source.origin()).map_err(StartError::Config)?;
 
         let threads = match plan.server.workers {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
@@ -66,8 +68,10 @@ impl Pintle {
         let vitals = fleet.prepare(&plan.pools, &telemetry, threads);
         let keys = keys::ring(&plan, &HashMap::new());
         let shared = reload::shared(&plan.pools, |_| None);
-        let carry = Carry { telemetry: &telemetry, vitals: &vitals, shared: &shared, keys: &keys };
-        let live = Arc::new(ArcSwap::from_pointee(snapshot(plan.clone(), 1, &carry)));
+        let (acceptors, tickets) = secure::acceptors(&plan, &HashMap::new())
+            .map_err(|why| cannot("prepare TLS")(io::Error::other(why)))?;
+        let carry = Carry { telemetry: &telemetry, vitals: &vitals, shared: &shared, keys: &keys, acceptors };
+        let live = Arc::new(ArcSwap::from_pointee(snapshot(plan.clone(), 1, carry)));
         let mut fleet = fleet;
         fleet.adopt(&plan.pools, vitals, true, Instant::now());
         for pool in &live.load().pools {
@@ -96,6 +100,8 @@ impl Pintle {
             worker::start(kit).map_err(cannot("start a data thread"))?;
         }
 
+        let mut files = FilesWatch::default();
+        files.follow(read);
         let events = Events::default();
         let (desk, asks) = Desk::new(events.clone());
         let (signals_tx, signals) = mpsc::channel(WAITING);
@@ -108,6 +114,7 @@ impl Pintle {
             fleet,
             shared,
             keys,
+            tickets,
             telemetry,
             access_log,
             event_log: options.event_log,
@@ -116,6 +123,7 @@ impl Pintle {
             loads,
             probes,
             watch: source.watch(&text),
+            files,
             text,
             source,
             listeners: Vec::new(),

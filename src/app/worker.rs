@@ -14,14 +14,17 @@ use std::time::{Duration, Instant};
 
 use slab::Slab;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::AbortHandle;
 
+use crate::http::secure::{Unsecured, secure};
 use crate::http::serve::{self, Conn, Served};
 use crate::http::timer::{Timer, Wheel};
 use crate::listen::io::Io;
+use crate::listen::tls::{Acceptor, MAX_HANDSHAKES, Secured};
 use crate::listen::{Descriptors, accept};
 use crate::live::{Live, Site};
+use crate::plan::ListenerLimits;
 use crate::pool::backend::Vitals;
 use crate::proxy::{Evidence, Proxy, Visitor};
 use crate::telemetry::access_log::Sink;
@@ -118,6 +121,7 @@ async fn run(kit: Kit) {
         descriptors: kit.descriptors,
         others: kit.others,
         loads: kit.loads,
+        handshakes: Semaphore::new(MAX_HANDSHAKES),
         listeners: RefCell::default(),
         connections: RefCell::default(),
     });
@@ -142,6 +146,8 @@ struct Worker {
     descriptors: Arc<Descriptors>,
     others: Vec<mpsc::Sender<Order>>,
     loads: Arc<[Load]>,
+    /// One for each TLS handshake that may be under way.
+    handshakes: Semaphore,
     listeners: RefCell<HashMap<SocketAddr, Listening>>,
     /// What wakes each connection: the process drains.
     connections: RefCell<Slab<Timer>>,
@@ -269,8 +275,28 @@ impl Worker {
         let io = Io::new(stream, self.descriptors.take());
         let conn = Rc::new(Conn::new(peer, &io, &self.wheel, leaving, Instant::now()));
         let place = Box::new(Place::take(self, conn.watch(), series.clone()));
-        let visitor = Visitor::new(conn, name.clone(), listener.limits.clone(), series, place);
-        tokio::task::spawn_local(self.clone().converse(io, visitor));
+        let arrival =
+            Arrival { conn, listener: name.clone(), limits: listener.limits.clone(), series, place };
+        match view.snapshot.acceptors.get(&**name) {
+            None => drop(tokio::task::spawn_local(self.clone().converse(io, arrival.visitor(None)))),
+            Some(acceptor) => {
+                drop(tokio::task::spawn_local(self.clone().secure(io, arrival, acceptor.clone())));
+            }
+        }
+    }
+
+    /// Shakes hands, then goes on as with any connection.
+    async fn secure(self: Rc<Self>, io: Io, arrival: Arrival, acceptor: Acceptor) {
+        // Boxed, so that the connection keeps nothing of it.
+        let handshake = secure(io, &arrival.conn, &arrival.limits, &acceptor, &self.handshakes);
+        let secured = Box::pin(handshake).await;
+        let io = match secured {
+            Ok(io) => io,
+            Err(unsecured) => return arrival.unsecured(self.proxy.thread, unsecured),
+        };
+        let told = acceptor.told(io.stream());
+        drop(acceptor);
+        self.converse(io, arrival.visitor(told)).await;
     }
 
     /// One connection, until it closes: served, parked while it is idle, served again.
@@ -295,7 +321,7 @@ impl Worker {
                 Served::Idle(idle) => io = idle,
             }
             if !visitor.conn.parked(&io, &visitor.limits).await {
-                return;
+                return io.close().await;
             }
         }
     }
@@ -315,6 +341,29 @@ impl Worker {
             self.proxy.log_began.notified().await;
             tokio::time::sleep(FLUSH_AFTER).await;
             self.proxy.log.flush();
+        }
+    }
+}
+
+/// A client of whom nothing is known but where it came from and by which listener.
+struct Arrival {
+    conn: Rc<Conn>,
+    listener: Arc<str>,
+    limits: ListenerLimits,
+    series: Arc<ListenerSeries>,
+    place: Box<Place>,
+}
+
+impl Arrival {
+    fn visitor(self, secured: Option<Secured>) -> Rc<Visitor> {
+        Visitor::new(self.conn, self.listener, self.limits, self.series, secured, self.place)
+    }
+
+    fn unsecured(&self, thread: usize, why: Unsecured) {
+        match why {
+            Unsecured::Gone => {}
+            Unsecured::Slow => self.series.rejected(thread, Rejection::FirstByteTimeout),
+            Unsecured::Failed => self.series.rejected(thread, Rejection::TlsHandshake),
         }
     }
 }

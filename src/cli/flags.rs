@@ -25,6 +25,9 @@ pub struct Flags {
     /// Where to listen: `:8080` for all interfaces [default: 127.0.0.1:8080]
     #[arg(long, value_name = "ADDR", value_delimiter = ',', env = "PINTLE_LISTEN", hide_env_values = true)]
     pub listen: Vec<String>,
+    /// Speak TLS with this certificate and key, as PEM files; `CERT,KEY` in the variable
+    #[arg(long, value_names = ["CERT", "KEY"], num_args = 1..=2, value_delimiter = ',', env = "PINTLE_TLS", hide_env_values = true)]
+    pub tls: Vec<String>,
     /// How a backend is chosen [default: round_robin]
     #[arg(long, value_name = "NAME", env = "PINTLE_POLICY", hide_env_values = true, value_parser = PossibleValuesParser::new(POLICIES))]
     pub policy: Option<String>,
@@ -55,6 +58,7 @@ impl Flags {
     pub fn stray(&self) -> Option<&'static str> {
         let flags = [
             ("--listen", items(&self.listen).next().is_some()),
+            ("--tls", items(&self.tls).next().is_some()),
             ("--policy", self.policy.is_some()),
             ("--sticky", self.sticky),
             ("--health", self.health.is_some()),
@@ -95,7 +99,20 @@ impl Flags {
             [one] => format!("bind = {one}\n"),
             several => format!("bind = [{}]\n", several.join(", ")),
         };
-        Ok(format!("[listener.web]\n{bind}"))
+        Ok(format!("[listener.web]\n{bind}{}", self.tls()?))
+    }
+
+    fn tls(&self) -> Result<String, Failure> {
+        match items(&self.tls).collect::<Vec<_>>()[..] {
+            [] => Ok(String::new()),
+            [cert, key] => {
+                let (cert, key) = (quoted(cert), quoted(key));
+                Ok(format!("tls.certificates = [{{ cert = {cert}, key = {key} }}]\n"))
+            }
+            _ => {
+                Err(Failure::usage("`--tls` takes a certificate and its key").help("write `--tls CERT KEY`"))
+            }
+        }
     }
 
     fn pool(&self) -> Result<String, Failure> {
@@ -203,6 +220,7 @@ mod tests {
         Flags {
             to: list(&["10.0.0.1:9001*2", ":9002", "http://app.internal/", "[::1]:9003"]),
             listen: list(&[":8080", "localhost:8081"]),
+            tls: list(&["src/config/tests/keys/tls/site.crt", "src/config/tests/keys/tls/site.key"]),
             policy: Some("least_conn".into()),
             sticky: true,
             health: Some("/healthz".into()),
@@ -235,6 +253,7 @@ backends = [
 
 [listener.web]
 bind = ["0.0.0.0:8080", "127.0.0.1:8081"]
+tls.certificates = [{ cert = "src/config/tests/keys/tls/site.crt", key = "src/config/tests/keys/tls/site.key" }]
 
 [pool.app]
 policy = "sticky_cookie"   # one of round_robin, least_conn, least_time, random_two, ip_hash, consistent_hash, sticky_cookie
@@ -280,6 +299,7 @@ enabled = false
             (to(&["a:1*0"]), "write `HOST:PORT*2`"),
             (to(&["a:1/path"]), "write `HOST:PORT`"),
             (Flags { health: Some("up".into()), ..to(&["a:1"]) }, "write `--health /up`"),
+            (Flags { tls: list(&["site.crt"]), ..to(&["a:1"]) }, "write `--tls CERT KEY`"),
             (
                 Flags { listen: list(&["8080"]), ..to(&["a:1"]) },
                 "write `--listen 127.0.0.1:8080`, or `--listen :8080` for all interfaces",

@@ -69,6 +69,7 @@ pub(super) fn status(pools: &[(&str, &[&str])]) -> Status {
         last_reload: None,
         state: "active".into(),
         listeners: Vec::new(),
+        certificates: Vec::new(),
         pools: pools.iter().map(pool).collect(),
         totals: Totals {
             connections: 5,

@@ -42,7 +42,7 @@ pub async fn run(args: ServeArgs, output: &Output) -> Result<Exit, Failure> {
         output.note(&format!("note: with `--to`, `{}` is left alone", file.display()));
     }
 
-    let Compiled { plan, warnings } = compile(&source).map_err(|problems| invalid(&problems, output))?;
+    let Compiled { plan, warnings, .. } = compile(&source).map_err(|problems| invalid(&problems, output))?;
     let events = print_events(&plan.log)?;
     let options = Options { default_admin: true, event_log: Some(events) };
     let pintle = Pintle::start(source, options).await.map_err(|error| not_started(error, output))?;

@@ -8,7 +8,7 @@ use super::client::Client;
 use super::names;
 use super::outcome::{Exit, Failure};
 use super::output::{Cell, Output, Paint, Style, count, span, table};
-use crate::admin::view::{BackendView, PoolView, Status};
+use crate::admin::view::{BackendView, CertificateView, PoolView, Status};
 
 const WATCH: Duration = Duration::from_secs(1);
 
@@ -70,6 +70,12 @@ fn screen(status: &Status, paint: Paint) -> String {
         let rows: Vec<_> = std::iter::once(header()).chain(pool.backends.iter().map(row)).collect();
         text += &table(&rows, paint);
     }
+    if !status.certificates.is_empty() {
+        text.push('\n');
+    }
+    for certificate in &status.certificates {
+        text += &format!("{}\n", certificate_line(certificate, paint));
+    }
     if !status.drift.is_empty() {
         text += &format!("\n{}\n", paint.with(Style::Warn, &format!("drift from {}", status.source)));
         text += &status.drift.iter().map(|sentence| format!("  {sentence}\n")).collect::<String>();
@@ -116,6 +122,17 @@ fn pool_line(pool: &PoolView, paint: Paint) -> String {
         String::new()
     };
     format!("{title}   {}   {up}{held}", pool.policy)
+}
+
+fn certificate_line(certificate: &CertificateView, paint: Paint) -> String {
+    let title = paint.with(Style::Title, &format!("certificate {}", certificate.names.join(" ")));
+    let (left, style) = match certificate.days_left {
+        ..0 => ("expired".to_owned(), Style::Bad),
+        0 => ("less than a day left".to_owned(), Style::Bad),
+        1 => ("1 day left".to_owned(), Style::Warn),
+        days => (format!("{days} days left"), if days < 14 { Style::Warn } else { Style::Plain }),
+    };
+    format!("{title}  {}  listener {}", paint.with(style, &left), certificate.listener)
 }
 
 fn header() -> Vec<Cell> {

@@ -35,6 +35,7 @@ use check::Check;
 use compile::Compiler;
 use findings::{Finding, Findings};
 use place::Place;
+use watch::ReadFile;
 
 /// The smallest useful file, with comments: what `pintle init` writes.
 pub const INIT: &str = include_str!("../../config/minimal.toml");
@@ -57,10 +58,12 @@ pub struct Compiled {
     pub plan: Plan,
     /// Warnings only.
     pub warnings: Problems,
+    /// The certificates and keys that went into the plan.
+    pub files: Vec<ReadFile>,
 }
 
-/// Makes a plan of a text, or lists everything that is wrong with it. Reads the secrets that the
-/// text refers to, and nothing else.
+/// Makes a plan of a text, or lists everything that is wrong with it. Reads the secrets and
+/// certificates that the text refers to, and nothing else.
 pub fn compile(text: &str, origin: &Origin) -> Result<Compiled, Problems> {
     let parsed = syntax::parse(text);
     let mut findings = Findings::new(&parsed.root);
@@ -71,9 +74,12 @@ pub fn compile(text: &str, origin: &Origin) -> Result<Compiled, Problems> {
     let mut root = parsed.root.clone();
     let schema = schema::annotated();
     Check { text, schema, unread: &parsed.unread, findings: &mut findings }.file(&mut root);
+    let mut files = Vec::new();
     let plan =
         match schema::File::deserialize(toml::de::Deserializer::from(Spanned::new(0..text.len(), root))) {
-            Ok(file) => Some(Compiler { findings: &mut findings, base: &origin.base }.plan(file)),
+            Ok(file) => {
+                Some(Compiler { findings: &mut findings, base: &origin.base, files: &mut files }.plan(file))
+            }
             // What `check` lets through always fits; should it not, that is a problem and no panic.
             Err(error) => {
                 findings.add(Finding::error("internal", &Place::default(), error.message().to_owned()));
@@ -83,7 +89,7 @@ pub fn compile(text: &str, origin: &Origin) -> Result<Compiled, Problems> {
     let errors = findings.errors();
     let problems = findings.into_problems(&origin.name, text);
     match plan {
-        Some(plan) if errors == 0 => Ok(Compiled { plan, warnings: problems }),
+        Some(plan) if errors == 0 => Ok(Compiled { plan, warnings: problems, files }),
         _ => Err(problems),
     }
 }

@@ -100,6 +100,14 @@ const KEYS: &[(&str, &str)] = &[
     ("kid", "id"),
     ("path", "file"),
     ("enable", "enabled"),
+    ("ssl", "tls"),
+    ("ssl_certificate", "certificates"),
+    ("certs", "certificates"),
+    ("crt", "cert"),
+    ("certificate", "cert"),
+    ("private_key", "key"),
+    ("ssl_protocols", "min_version"),
+    ("min_tls_version", "min_version"),
 ];
 
 /// Values that other proxies use for ours.
@@ -142,7 +150,6 @@ const VALUES: &[(&str, &str)] = &[
 
 /// Keys that come with a later version, by the kind of place they belong to.
 const LATER_KEYS: &[(&str, &str)] = &[
-    ("listener.tls", "TLS and HTTP/2"),
     ("listener.http2", "TLS and HTTP/2"),
     ("listener.proxy_protocol", "TLS and HTTP/2"),
     ("listener.min_body_rate", "failover"),

@@ -2,7 +2,10 @@
 //! network file systems.
 //!
 //! Start at [`Watch::poll`]. [`Decision`] is the pure part: when to look, and whether what was
-//! seen may be read. What to do with the new text is the caller's.
+//! seen may be read. What to do with the new text is the caller's. [`FilesWatch`] does the same for
+//! the files that the text names.
+
+mod files;
 
 use std::fs::Metadata;
 use std::hash::Hasher;
@@ -11,6 +14,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use siphasher::sip128::{Hasher128, SipHasher13};
+
+pub use self::files::{FilesWatch, ReadFile};
 
 /// From one look to the next while nothing changes.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -47,19 +52,19 @@ impl Watch {
             self.decision.forget();
             return None;
         };
-        let hash = hash(&text);
+        let hash = hash(text.as_bytes());
         (self.known.replace(hash) != Some(hash)).then_some(text)
     }
 
     /// Tells what is already in force, so that a reload by other means is not done again.
     pub fn applied(&mut self, text: &str) {
-        self.known = Some(hash(text));
+        self.known = Some(hash(text.as_bytes()));
     }
 }
 
-fn hash(text: &str) -> (u64, u64) {
+fn hash(bytes: &[u8]) -> (u64, u64) {
     let mut hasher = SipHasher13::new();
-    hasher.write(text.as_bytes());
+    hasher.write(bytes);
     let hash = hasher.finish128();
     (hash.h1, hash.h2)
 }
@@ -132,6 +137,11 @@ impl Decision {
                 false
             }
         }
+    }
+
+    /// Whether a new state has been seen that has not settled yet.
+    pub fn is_pending(&self) -> bool {
+        self.pending.is_some()
     }
 
     /// The reading failed: what was seen is to be looked at again.

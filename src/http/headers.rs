@@ -168,6 +168,29 @@ fn hex(field: &str, length: usize) -> Option<&str> {
     (field.len() == length && field.bytes().all(lower)).then_some(field)
 }
 
+/// Removes a header, and its spellings with underscores: CGI and WSGI backends read them as one.
+pub fn remove_spellings(headers: &mut HeaderMap, name: &HeaderName) {
+    let hyphened = |byte: u8| if byte == b'_' { b'-' } else { byte };
+    let same =
+        |other: &&HeaderName| other.as_str().bytes().map(hyphened).eq(name.as_str().bytes().map(hyphened));
+    while let Some(found) = headers.keys().find(same).cloned() {
+        headers.remove(found);
+    }
+}
+
+/// A text as a header's value: what is not printable ASCII, and `%` itself, as percent and two
+/// digits for each byte.
+pub fn percent_encoded(text: &str) -> HeaderValue {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b' '..=b'~' if byte != b'%' => encoded.push(byte.into()),
+            _ => encoded.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    HeaderValue::try_from(encoded).expect("printable ASCII")
+}
+
 /// The value of a header that is there exactly once.
 fn only(headers: &HeaderMap, name: impl AsHeaderName) -> Option<&HeaderValue> {
     let mut lines = headers.get_all(name).into_iter();
@@ -202,6 +225,22 @@ mod tests {
         let mut headers = map(lines);
         strip_request(&mut headers);
         headers
+    }
+
+    #[test]
+    fn a_header_goes_in_every_spelling() {
+        let mut headers = HeaderMap::new();
+        for name in ["x-client-subject", "x_client_subject", "x-client_subject", "x-client-subjects"] {
+            headers.append(name, HeaderValue::from_static("forged"));
+            headers.append(name, HeaderValue::from_static("twice"));
+        }
+        remove_spellings(&mut headers, &HeaderName::from_static("x-client-subject"));
+        assert_eq!(headers.keys().collect::<Vec<_>>(), ["x-client-subjects"]);
+    }
+
+    #[test]
+    fn any_text_fits_into_a_header() {
+        assert_eq!(percent_encoded("CN=M\u{fc}ller, 5%\r\n"), "CN=M%C3%BCller, 5%25%0D%0A");
     }
 
     #[test]

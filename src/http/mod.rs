@@ -1,4 +1,5 @@
-//! HTTP mechanics, true for any proxy: [`serve`] turns a connection into requests, [`body`]
+//! HTTP mechanics, true for any proxy: [`secure`] shakes hands, [`serve`] turns a connection into
+//! requests, [`body`]
 //! carries bytes, [`tunnel`] what follows an upgrade, [`timer`] limits every wait. The rest says
 //! what a message may look like and what is sent on in its place. Knows neither routes nor pools.
 //!
@@ -19,6 +20,7 @@ pub mod body;
 pub mod check;
 pub mod forwarded;
 pub mod headers;
+pub mod secure;
 pub mod serve;
 pub mod target;
 pub mod timer;

@@ -17,9 +17,11 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http_body::Body as HttpBody;
 use hyper::body::Incoming;
+use hyper::rt::Write as _;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
+use tokio::io::AsyncWriteExt;
 
 use super::timer::{Timer, Wake, Wheel};
 use crate::listen::io::{Io, Traffic};
@@ -192,11 +194,23 @@ where
         (Verdict::Done(Err(error)), _) if error.is_parse() => Served::Refused(error),
         (Verdict::SlowHead, Some(parts)) => {
             // The send buffer is empty, so this short answer goes out whole or not at all.
-            let _ = parts.io.stream().try_write(SLOW_HEAD);
-            linger(parts.io, conn).await;
+            let mut io = parts.io;
+            std::future::poll_fn(|cx| {
+                let _ = pin!(&mut io).poll_write(cx, SLOW_HEAD);
+                Poll::Ready(())
+            })
+            .await;
+            linger(io, conn).await;
             Served::SlowHead
         }
-        (Verdict::Silent, _) => Served::Silent,
+        (Verdict::Silent, Some(parts)) => {
+            parts.io.close().await;
+            Served::Silent
+        }
+        (Verdict::Leave, Some(parts)) => {
+            parts.io.close().await;
+            Served::Closed
+        }
         (Verdict::Park, Some(parts)) => Served::Idle(parts.io),
         _ => Served::Closed,
     }
@@ -207,6 +221,9 @@ enum Verdict {
     Silent,
     SlowHead,
     Park,
+    /// Nothing is under way.
+    Leave,
+    /// In the middle of an answer, which must not look whole.
     Close,
 }
 
@@ -237,7 +254,7 @@ impl Conn {
         }
         match phase {
             // Who was told to leave is not to blame for its silence.
-            Phase::FirstByte if self.leaving.get() => Some(Verdict::Close),
+            Phase::FirstByte if self.leaving.get() => Some(Verdict::Leave),
             Phase::FirstByte => Some(Verdict::Silent),
             Phase::Head => Some(Verdict::SlowHead),
             Phase::Busy => {
@@ -249,7 +266,7 @@ impl Conn {
             Phase::Idle => {
                 let idle = now.saturating_duration_since(self.idle_since.get());
                 if self.leaving.get() || idle >= limits.idle_timeout {
-                    return Some(Verdict::Close);
+                    return Some(Verdict::Leave);
                 }
                 if self.traffic.is_quiet() {
                     return Some(Verdict::Park);
@@ -260,12 +277,32 @@ impl Conn {
         }
     }
 
+    /// The output of what comes before the first request, or `None` once its time is up.
+    pub async fn before_first_byte<F: Future>(
+        &self,
+        limits: &ListenerLimits,
+        future: F,
+    ) -> Option<F::Output> {
+        let mut future = pin!(future);
+        self.arm(Phase::FirstByte, limits);
+        loop {
+            match self.watch.limit(future.as_mut()).await {
+                Ok(output) => return Some(output),
+                Err(Wake::Due) => return None,
+                Err(Wake::Cut) => {
+                    self.watch.clear();
+                    self.watch.set(Instant::now(), LEAVE_AFTER);
+                }
+            }
+        }
+    }
+
     /// Waits with nothing but the socket until a byte comes. `false`: close it.
     pub async fn parked(&self, io: &Io, limits: &ListenerLimits) -> bool {
         let rest = if self.leaving.get() { LEAVE_AFTER } else { limits.idle_timeout };
         self.watch.set(self.idle_since.get(), rest);
         loop {
-            match self.watch.limit(io.stream().readable()).await {
+            match self.watch.limit(io.socket().readable()).await {
                 Ok(readable) => return readable.is_ok(),
                 Err(Wake::Due) => return false,
                 Err(Wake::Cut) => {
@@ -277,20 +314,21 @@ impl Conn {
     }
 }
 
-/// Reads on for a moment after an answer that came before the end of the request.
-async fn linger(io: Io, conn: &Conn) {
-    let (stream, _descriptor) = io.into_stream();
-    let socket = socket2::SockRef::from(&stream);
-    if socket.shutdown(std::net::Shutdown::Write).is_err() {
-        return;
-    }
+/// Reads on for a moment after an answer that came before the end of the request. What comes is
+/// thrown away as it is, encrypted or not.
+pub async fn linger(io: Io, conn: &Conn) {
+    let (mut stream, _descriptor) = io.into_stream();
     conn.watch.clear();
     conn.watch.set(Instant::now(), LINGER_TIME);
+    if !matches!(conn.watch.limit(stream.shutdown()).await, Ok(Ok(()))) {
+        return;
+    }
+    let socket = stream.socket();
     let mut scrap = [0; 4096];
     let mut left = LINGER_BYTES;
     while left > 0 {
-        match conn.watch.limit(stream.readable()).await {
-            Ok(Ok(())) => match stream.try_read(&mut scrap) {
+        match conn.watch.limit(socket.readable()).await {
+            Ok(Ok(())) => match socket.try_read(&mut scrap) {
                 Ok(0) => return,
                 Ok(bytes) => left = left.saturating_sub(bytes),
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}

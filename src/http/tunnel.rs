@@ -6,7 +6,6 @@
 
 use std::cell::RefCell;
 use std::io;
-use std::net::Shutdown;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -14,10 +13,10 @@ use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 
 use super::timer::{Timer, Wake};
 use crate::listen::Descriptor;
+use crate::listen::stream::Stream;
 
 /// The most that is read before it must have been written.
 const SCRATCH: usize = 32 * 1024;
@@ -34,7 +33,7 @@ impl Default for Scratch {
 
 /// One end of a tunnel, and what was already read from it.
 pub struct Side {
-    pub stream: TcpStream,
+    pub stream: Stream,
     pub descriptor: Descriptor,
     pub early: Bytes,
 }
@@ -111,8 +110,8 @@ impl Half {
     fn poll(
         &mut self,
         cx: &mut Context<'_>,
-        from: &mut TcpStream,
-        to: &mut TcpStream,
+        from: &mut Stream,
+        to: &mut Stream,
         scratch: &mut [u8],
     ) -> Poll<io::Result<()>> {
         loop {
@@ -124,17 +123,19 @@ impl Half {
             match self.state {
                 State::Open => {}
                 State::Ending => {
-                    self.state = State::Over;
                     // The other side may be gone already: then there is nobody to tell.
-                    let _ = socket2::SockRef::from(&*to).shutdown(Shutdown::Write);
+                    let _ = ready!(Pin::new(&mut *to).poll_shutdown(cx));
+                    self.state = State::Over;
+                    return Poll::Ready(Ok(()));
                 }
                 State::Over => return Poll::Ready(Ok(())),
             }
-            if self.state == State::Over {
-                continue;
-            }
             let mut buffer = ReadBuf::new(scratch);
-            ready!(Pin::new(&mut *from).poll_read(cx, &mut buffer))?;
+            if Pin::new(&mut *from).poll_read(cx, &mut buffer)?.is_pending() {
+                // TLS may hold on to a record that the socket had no room for.
+                let _ = Pin::new(&mut *to).poll_flush(cx)?;
+                return Poll::Pending;
+            }
             let read = buffer.filled();
             if read.is_empty() {
                 self.state = State::Ending;

@@ -12,13 +12,15 @@ use std::task::{Context, Poll};
 
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
+use tokio::io::AsyncWrite;
 use tokio::net::TcpStream;
 
 use super::Descriptor;
+use super::stream::Stream;
 
-/// A TCP stream that notes what passes.
+/// A stream that notes what passes.
 pub struct Io {
-    stream: TokioIo<TcpStream>,
+    stream: TokioIo<Stream>,
     traffic: Arc<Traffic>,
     descriptor: Descriptor,
 }
@@ -50,7 +52,7 @@ impl Traffic {
         self.starved.load(Relaxed) && self.flushed.load(Relaxed)
     }
 
-    /// The last write found the socket's buffer full.
+    /// The last write or flush found the socket's buffer full.
     pub fn is_blocked(&self) -> bool {
         self.blocked.load(Relaxed)
     }
@@ -65,20 +67,42 @@ impl Traffic {
 }
 
 impl Io {
-    pub fn new(stream: TcpStream, descriptor: Descriptor) -> Self {
-        Self { stream: TokioIo::new(stream), traffic: Arc::default(), descriptor }
+    pub fn new(socket: TcpStream, descriptor: Descriptor) -> Self {
+        Self { stream: TokioIo::new(Stream::Plain(socket)), traffic: Arc::default(), descriptor }
+    }
+
+    /// Goes on with what became of the stream; the window and the count stay.
+    pub async fn try_turn<E>(self, turn: impl AsyncFnOnce(Stream) -> Result<Stream, E>) -> Result<Self, E> {
+        let Self { stream, traffic, descriptor } = self;
+        Ok(Self { stream: TokioIo::new(turn(stream.into_inner()).await?), traffic, descriptor })
     }
 
     pub fn traffic(&self) -> Arc<Traffic> {
         self.traffic.clone()
     }
 
-    pub fn stream(&self) -> &TcpStream {
+    pub fn socket(&self) -> &TcpStream {
+        self.stream.inner().socket()
+    }
+
+    pub fn stream(&self) -> &Stream {
         self.stream.inner()
     }
 
-    /// The bare stream, and what counts it.
-    pub fn into_stream(self) -> (TcpStream, Descriptor) {
+    /// Closes a connection on which nothing is under way. Over TLS the end is said first, so that
+    /// it does not look cut; nobody waits for it.
+    pub async fn close(mut self) {
+        if let Stream::Tls(stream) = self.stream.inner_mut() {
+            std::future::poll_fn(|cx| {
+                let _ = Pin::new(&mut *stream).poll_shutdown(cx);
+                Poll::Ready(())
+            })
+            .await;
+        }
+    }
+
+    /// The stream, and what counts it.
+    pub fn into_stream(self) -> (Stream, Descriptor) {
         (self.stream.into_inner(), self.descriptor)
     }
 }
@@ -122,6 +146,8 @@ impl Write for Io {
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let result = Pin::new(&mut self.stream).poll_flush(cx);
         self.traffic.flushed.store(matches!(result, Poll::Ready(Ok(()))), Relaxed);
+        // TLS takes bytes that the socket has no room for, and shows it only here.
+        self.traffic.blocked.store(result.is_pending(), Relaxed);
         result
     }
 

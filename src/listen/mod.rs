@@ -1,10 +1,12 @@
 //! Sockets in: bytes, no HTTP.
 //!
-//! [`bind`] opens an address for all threads, [`accept`] takes what comes in, [`io`] is the
-//! stream that both sides of the proxy use.
+//! [`bind`] opens an address for all threads, [`accept`] takes what comes in, [`tls`] shakes hands,
+//! and [`io`] is what both sides of the proxy read and write through.
 
 pub mod accept;
 pub mod io;
+pub mod stream;
+pub mod tls;
 
 use std::io::{Error, ErrorKind, Result};
 use std::net::{SocketAddr, TcpListener};

@@ -4,10 +4,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::HeaderValue;
+use http::{HeaderName, HeaderValue};
 
 use super::{Route, Snapshot, Target};
 use crate::http::forwarded::Trust;
+use crate::listen::tls::Acceptor;
 use crate::plan::{Action, Plan, PoolPlan, RoutePlan, StickyKey};
 use crate::pool::affinity::{Affinity, Sealer};
 use crate::pool::backend::{Backend, Vitals};
@@ -25,11 +26,13 @@ pub struct Carry<'a> {
     pub shared: &'a HashMap<String, Arc<Shared>>,
     /// Generated keys of pools whose file names none.
     pub keys: &'a HashMap<String, StickyKey>,
+    /// By listener: every one of the plan that speaks TLS is in it.
+    pub acceptors: HashMap<String, Acceptor>,
 }
 
 /// Builds the snapshot that `plan` describes.
-pub fn snapshot(plan: Plan, generation: u64, carry: &Carry<'_>) -> Snapshot {
-    let pools: Vec<_> = plan.pools.iter().map(|pool| Arc::new(build_pool(pool, carry))).collect();
+pub fn snapshot(plan: Plan, generation: u64, carry: Carry<'_>) -> Snapshot {
+    let pools: Vec<_> = plan.pools.iter().map(|pool| Arc::new(build_pool(pool, &carry))).collect();
     let places: HashMap<_, _> = plan.pools.iter().enumerate().map(|(at, pool)| (&*pool.name, at)).collect();
     let routes = plan.routes.iter().map(|route| build_route(route, &places, carry.telemetry)).collect();
     let entries = plan
@@ -42,10 +45,21 @@ pub fn snapshot(plan: Plan, generation: u64, carry: &Carry<'_>) -> Snapshot {
         router: Router::build(entries.collect()),
         routes,
         pools,
+        acceptors: carry.acceptors,
+        subject_headers: subject_headers(&plan),
         trust: Trust { proxies: plan.server.trusted_proxies.clone(), from: plan.server.client_ip_from },
         hasher: KeyHasher::new("split", None),
         plan,
     }
+}
+
+fn subject_headers(plan: &Plan) -> Vec<HeaderName> {
+    let tls = plan.listeners.iter().filter_map(|listener| listener.tls.as_ref());
+    let mut names: Vec<_> =
+        tls.filter_map(|tls| Some(tls.clients.as_ref()?.subject_header.clone())).collect();
+    names.sort_unstable_by(|a, b| a.as_str().cmp(b.as_str()));
+    names.dedup();
+    names
 }
 
 fn build_pool(plan: &PoolPlan, carry: &Carry<'_>) -> Pool {

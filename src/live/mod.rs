@@ -12,9 +12,11 @@ use std::sync::Arc;
 
 use arc_swap::{ArcSwap, Cache};
 use bytes::Bytes;
+use http::HeaderName;
 
 use crate::http::forwarded::Trust;
 use crate::listen::Descriptors;
+use crate::listen::tls::Acceptor;
 use crate::plan::{IpPrefix, Plan, RoutePlan};
 use crate::pool::backend::{Post, Vitals};
 use crate::pool::policy::KeyHasher;
@@ -41,6 +43,10 @@ pub struct Snapshot {
     pub router: Router<usize>,
     pub routes: Vec<Route>,
     pub pools: Vec<Arc<Pool>>,
+    /// How listeners shake hands, by name; none for those in the clear.
+    pub acceptors: HashMap<String, Acceptor>,
+    /// What requests must not bring along: a listener tells backends something in it.
+    pub subject_headers: Vec<HeaderName>,
     pub trust: Trust,
     /// Hashes clients for splits; the same in every replica.
     pub hasher: KeyHasher,

@@ -70,7 +70,14 @@ impl Memory {
 }
 
 /// Notes the visit, and makes the cookie that the answer sets, if it sets one.
-pub fn stamp(pool: &Pool, post: &Post, shown: &Shown, stick: Stick, now: u64) -> Option<HeaderValue> {
+pub fn stamp(
+    pool: &Pool,
+    post: &Post,
+    shown: &Shown,
+    stick: Stick,
+    now: u64,
+    tls: bool,
+) -> Option<HeaderValue> {
     let token = match (shown, stick) {
         (Shown::Token(token), Stick::Valid) => {
             post.seen(token.session, now, pool.session_window());
@@ -84,7 +91,7 @@ pub fn stamp(pool: &Pool, post: &Post, shown: &Shown, stick: Stick, now: u64) ->
         _ => Token::new(&*post.vitals.name, new_session(), now),
     };
     post.seen(token.session, now, pool.session_window());
-    Some(pool.affinity.set_cookie(&token, now, false))
+    Some(pool.affinity.set_cookie(&token, now, tls))
 }
 
 /// Seconds since 1970.

@@ -14,6 +14,8 @@ use crate::upstream::{ConnectError, SendErrorKind};
 #[derive(Debug)]
 pub enum ProxyError {
     BadRequest(BadRequest),
+    /// Its `Host` is not the name that the connection was made for.
+    Misdirected,
     /// The body is larger than `max_body`.
     TooLarge,
     /// The client's body broke off, or was none.
@@ -47,6 +49,7 @@ impl ProxyError {
     pub fn status(&self) -> StatusCode {
         match self {
             Self::BadRequest(bad) => bad.status(),
+            Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::BrokenUpload => StatusCode::BAD_REQUEST,
             Self::NoRoute { .. } => StatusCode::NOT_FOUND,
@@ -66,7 +69,7 @@ impl ProxyError {
     /// How the log names it.
     pub fn end(&self) -> End {
         match self {
-            Self::BadRequest(_) | Self::BrokenUpload => End::BadRequest,
+            Self::BadRequest(_) | Self::BrokenUpload | Self::Misdirected => End::BadRequest,
             Self::TooLarge => End::TooLarge,
             Self::NoRoute { .. } | Self::Panic => End::Ok,
             Self::NoBackend { .. } => End::NoBackend,
@@ -88,6 +91,9 @@ impl ProxyError {
     pub fn public(&self) -> (&'static str, Cow<'static, str>) {
         match self {
             Self::BadRequest(bad) => ("bad_request", bad.public().into()),
+            Self::Misdirected => {
+                ("misdirected", "this connection was made for another name; open one for this host".into())
+            }
             Self::TooLarge => ("too_large", "the request's body is larger than this listener takes".into()),
             Self::BrokenUpload => ("bad_request", "the request's body broke off".into()),
             Self::NoRoute { host, path } => {

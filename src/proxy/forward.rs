@@ -69,7 +69,9 @@ pub async fn run(
         let failed = match attempt.send(exchange, message, &lease, now).await {
             Ok(sent) => {
                 let clock = pool.pool.plan.sticky.then(unix_now);
-                let cookie = clock.and_then(|clock| stamp(&pool.pool, &lease.post, &shown, stick, clock));
+                let secure = exchange.visitor.secured.is_some();
+                let cookie =
+                    clock.and_then(|clock| stamp(&pool.pool, &lease.post, &shown, stick, clock, secure));
                 return Ok(Some(message.answered(exchange, lease, sent, cookie)));
             }
             Err(failed) => failed,

@@ -132,7 +132,15 @@ impl Message {
         let parts = &mut self.parts;
         headers::strip_request(&mut parts.headers);
         let trust = &exchange.view.snapshot.trust;
-        trust.forward(&exchange.peer, "http", exchange.target.authority(), &mut parts.headers);
+        let scheme = exchange.visitor.scheme();
+        trust.forward(&exchange.peer, scheme, exchange.target.authority(), &mut parts.headers);
+        for name in &exchange.view.snapshot.subject_headers {
+            headers::remove_spellings(&mut parts.headers, name);
+        }
+        let told = exchange.visitor.subject(&exchange.view.snapshot);
+        if let Some((name, subject)) = told {
+            parts.headers.insert(name, subject);
+        }
         if let Some(id) = &exchange.given_id {
             parts.headers.insert(&X_REQUEST_ID, id.clone());
         } else {

@@ -10,8 +10,8 @@ mod forward;
 mod message;
 mod retry;
 mod tunnel;
+mod visitor;
 
-use std::any::Any;
 use std::cell::RefCell;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -30,27 +30,25 @@ use hyper::upgrade::OnUpgrade;
 use tokio::sync::{Notify, mpsc};
 use tracing::debug;
 
-use self::affinity::Memory;
 pub use self::affinity::unix_now;
 use self::error::ProxyError;
 use self::exchange::Exchange;
 use self::message::Message;
+pub use self::visitor::Visitor;
 use crate::http::body::{self, Progress, Upload, UploadState};
-use crate::http::forwarded::Peer;
 use crate::http::headers::{self, X_REQUEST_ID};
-use crate::http::serve::Conn;
 use crate::http::timer::Wheel;
 use crate::http::tunnel::Scratch;
 use crate::http::upgrade::Upgrade;
 use crate::http::{answer, check};
-use crate::live::{Live, Look, Site, Snapshot, View};
-use crate::plan::{Action, ListenerLimits};
+use crate::live::{Live, Look, Site, View};
+use crate::plan::Action;
 use crate::pool::affinity::mark_private;
 use crate::pool::backend::{Post, Vitals};
 use crate::route::rewrite;
 use crate::telemetry::access_log::{Record, Sink};
 use crate::telemetry::id::RequestIds;
-use crate::telemetry::{End, ListenerSeries, RouteSeries, Telemetry};
+use crate::telemetry::{End, RouteSeries, Telemetry};
 
 /// What a client is answered with.
 pub type Body = body::Body<Box<Exchange>>;
@@ -78,51 +76,6 @@ pub struct Proxy {
 pub struct Evidence {
     pub vitals: Arc<Vitals>,
     pub why: String,
-}
-
-/// A client connection, as its requests know it.
-pub struct Visitor {
-    pub conn: Rc<Conn>,
-    pub listener: Arc<str>,
-    pub limits: ListenerLimits,
-    pub series: Arc<ListenerSeries>,
-    /// What lives as long as the connection, or the tunnel that it becomes.
-    pub place: Box<dyn Any>,
-    memory: Memory,
-    /// The other end, as the current generation sees it.
-    peer: RefCell<Option<(u64, Rc<Peer>)>>,
-}
-
-impl Visitor {
-    pub fn new(
-        conn: Rc<Conn>,
-        listener: Arc<str>,
-        limits: ListenerLimits,
-        series: Arc<ListenerSeries>,
-        place: Box<dyn Any>,
-    ) -> Rc<Self> {
-        Rc::new(Self {
-            conn,
-            listener,
-            limits,
-            series,
-            place,
-            memory: Memory::default(),
-            peer: RefCell::default(),
-        })
-    }
-
-    fn peer(&self, snapshot: &Snapshot) -> Rc<Peer> {
-        let mut known = self.peer.borrow_mut();
-        match &*known {
-            Some((generation, peer)) if *generation == snapshot.generation => peer.clone(),
-            _ => {
-                let peer = Rc::new(snapshot.trust.peer(self.conn.peer.ip()));
-                *known = Some((snapshot.generation, peer.clone()));
-                peer
-            }
-        }
-    }
 }
 
 /// How a request is answered.
@@ -245,6 +198,9 @@ impl Proxy {
         let (mut parts, incoming) = request.into_parts();
         let limits = &exchange.visitor.limits;
         exchange.target = check::check(&mut parts, limits.max_headers).map_err(ProxyError::BadRequest)?;
+        if !exchange.visitor.may_ask(exchange.target.host()) {
+            return Err(ProxyError::Misdirected);
+        }
         exchange.uri = parts.uri.clone();
         let upload = accept(exchange, incoming)?;
         let mut message = Message::new(parts, upload)?;

@@ -71,6 +71,7 @@ catalogue! {
     LISTENER_CONNECTIONS "pintle_listener_connections" Gauge ["listener"] "Open client connections."
     LISTENER_CONNECTIONS_TOTAL "pintle_listener_connections_total" Counter ["listener"] "Client connections accepted."
     LISTENER_REJECTED "pintle_listener_rejected_total" Counter ["listener" "reason"] "Connections and request heads turned away before any route saw them."
+    CERTIFICATE_EXPIRY "pintle_certificate_expiry_timestamp_seconds" Gauge ["listener" "name" "file"] "When a certificate expires, in seconds since the epoch."
     PROXY_OVERHEAD "pintle_proxy_overhead_seconds" Histogram ["listener"] "Pintle's own share of a request: its duration without the wait for clients and backends."
 
     // Routes.

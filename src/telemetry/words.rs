@@ -99,6 +99,7 @@ words! {
         BadRequest = "bad_request",
         TooLarge = "too_large",
         FirstByteTimeout = "first_byte_timeout",
+        TlsHandshake = "tls_handshake",
         HeaderTimeout = "header_timeout",
         MaxConnections = "max_connections",
     }

@@ -6,7 +6,7 @@ use std::os::unix::net::UnixListener;
 use rustix::process::Signal;
 
 use crate::process::{Folder, Running, end, free, get, pool};
-use crate::support::{Backend, Client};
+use crate::support::{Backend, Client, Keys, TlsClient};
 
 fn list(backends: &[&Backend]) -> String {
     let addresses: Vec<_> = backends.iter().map(|backend| backend.address.to_string()).collect();
@@ -77,6 +77,26 @@ async fn the_printed_config_is_the_same_thing_as_a_file() {
 }
 
 #[tokio::test]
+async fn a_certificate_and_its_key_make_it_speak_tls() {
+    let (a, keys) = (Backend::start("a").await, Keys::for_names(&["shop.example"]));
+    let (listen, admin) = (free(), free().to_string());
+    let (to, at) = (list(&[&a]), listen.to_string());
+    let (cert, key) = (keys.path("site.crt"), keys.path("site.key"));
+    let (cert, key) = (cert.to_str().unwrap(), key.to_str().unwrap());
+    let flags = ["serve", "--to", &to, "--listen", &at, "--admin-bind", &admin, "--tls", cert, key];
+    let _running = Running::start(Folder::new(), &flags, &admin).await;
+    let mut wire = TlsClient::new(listen).open("shop.example").await;
+    wire.send("GET / HTTP/1.1\r\nHost: shop.example\r\n\r\n").await;
+    assert_eq!(wire.response("GET").await.unwrap().text(), "a");
+    let half = Folder::new().run(&["serve", "--to", &to, "--tls", cert]).await;
+    assert_eq!(half.exit, Some(2));
+    assert!(half.stderr.contains("write `--tls CERT KEY`"), "{}", half.stderr);
+    let status = Folder::new().run(&["status", "--admin", &admin]).await;
+    let line = "certificate shop.example  ";
+    assert!(status.stdout.contains(line) && status.stdout.contains(" days left"), "{}", status.stdout);
+}
+
+#[tokio::test]
 async fn every_flag_is_also_a_variable() {
     let folder = Folder::new();
     let flags = [
@@ -90,6 +110,8 @@ async fn every_flag_is_also_a_variable() {
     let mut by_flags = folder.command(["serve", "--print-config", "--sticky"]);
     let mut by_variables = folder.command(["serve", "--print-config"]);
     by_variables.env("PINTLE_STICKY", "true");
+    by_flags.args(["--tls", "a.crt", "a.key"]);
+    by_variables.env("PINTLE_TLS", "a.crt,a.key");
     for (flag, variable, value) in flags {
         by_flags.args([flag, value]);
         by_variables.env(variable, value);
@@ -97,6 +119,7 @@ async fn every_flag_is_also_a_variable() {
     let (by_flags, by_variables) = (end(by_flags).await, end(by_variables).await);
     assert_eq!((by_flags.exit, by_variables.exit), (Some(0), Some(0)), "{by_variables:?}");
     assert_eq!(by_flags.stdout, by_variables.stdout);
+    assert!(by_flags.stdout.contains(r#"tls.certificates = [{ cert = "a.crt", key = "a.key" }]"#));
     assert!(by_flags.stdout.contains("sticky_cookie") && by_flags.stdout.contains("weight = 2"));
 }
 

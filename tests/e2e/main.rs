@@ -23,4 +23,5 @@ mod retry;
 mod routing;
 mod shutdown;
 mod timeouts;
+mod tls;
 mod websocket;

@@ -21,7 +21,12 @@ impl Compiler<'_, '_> {
         let top = Place::default().at("listener");
         if written.is_empty() && self.findings.sound(&top) {
             let limits = limits(&Listener::default());
-            return vec![ListenerPlan { name: "default".to_owned(), bind: vec![DEFAULT_BIND], limits }];
+            return vec![ListenerPlan {
+                name: "default".to_owned(),
+                bind: vec![DEFAULT_BIND],
+                tls: None,
+                limits,
+            }];
         }
         let mut listeners = Vec::new();
         let mut taken: BTreeMap<SocketAddr, Place> = BTreeMap::new();
@@ -31,7 +36,8 @@ impl Compiler<'_, '_> {
         for (name, listener) in self.in_file_order(&top, written) {
             let place = top.at(&name);
             let bind = self.bind(&listener, &place, &mut taken);
-            listeners.push(ListenerPlan { name, bind, limits: limits(&listener) });
+            let tls = listener.tls.as_ref().and_then(|tls| self.tls(tls, &place.at("tls")));
+            listeners.push(ListenerPlan { name, bind, tls, limits: limits(&listener) });
         }
         listeners
     }

@@ -10,18 +10,24 @@ mod pool;
 mod route;
 mod secret;
 mod sticky;
+mod tls;
+
+pub(crate) use secret::bytes_of;
 
 use std::path::{Path, PathBuf};
 
 use super::findings::{Finding, Findings};
 use super::place::Place;
 use super::schema::{self, File};
+use super::watch::ReadFile;
 use crate::plan::{AccessLogPlan, AdminBind, AdminPlan, LogOutput, LogPlan, Plan, PoolPlan, ServerPlan};
 
 pub(crate) struct Compiler<'a, 'f> {
     pub(crate) findings: &'f mut Findings<'a>,
     /// What relative paths are relative to.
     pub(crate) base: &'f Path,
+    /// What is read besides the text, and to be watched.
+    pub(crate) files: &'f mut Vec<ReadFile>,
 }
 
 impl Compiler<'_, '_> {

@@ -58,17 +58,20 @@ type Unread = (String, String);
 
 fn read_file(path: &Path) -> Result<Vec<u8>, Unread> {
     let failed = |reason: String| (format!("cannot read the secret in `{}`", path.display()), reason);
-    let regular = path.metadata().map_err(|error| failed(in_words(&error)))?.is_file();
+    let bytes = bytes_of(path, MAX_SECRET).map_err(failed)?;
+    trimmed(bytes).ok_or_else(|| failed("the file is empty".to_owned()))
+}
+
+/// A whole file, or why it cannot be had.
+pub(crate) fn bytes_of(path: &Path, most: usize) -> Result<Vec<u8>, String> {
+    let regular = path.metadata().map_err(|error| in_words(&error))?.is_file();
     if !regular {
-        return Err(failed("not a file".to_owned()));
+        return Err("not a file".to_owned());
     }
     let mut bytes = Vec::new();
-    let file = File::open(path).map_err(|error| failed(in_words(&error)))?;
-    file.take(MAX_SECRET as u64 + 1).read_to_end(&mut bytes).map_err(|error| failed(in_words(&error)))?;
-    if bytes.len() > MAX_SECRET {
-        return Err(failed(format!("longer than {MAX_SECRET} bytes")));
-    }
-    trimmed(bytes).ok_or_else(|| failed("the file is empty".to_owned()))
+    let file = File::open(path).map_err(|error| in_words(&error))?;
+    file.take(most as u64 + 1).read_to_end(&mut bytes).map_err(|error| in_words(&error))?;
+    if bytes.len() > most { Err(format!("longer than {most} bytes")) } else { Ok(bytes) }
 }
 
 fn read_env(name: &str) -> Result<Vec<u8>, Unread> {

@@ -9,11 +9,13 @@
 mod json;
 mod pool;
 mod route;
+mod tls;
 mod words;
 
 pub(crate) use json::{annotated, published};
 pub(crate) use pool::{Backend, Connections, Health, Key, Pool, Sticky, Timeouts};
 pub(crate) use route::{Edits, Respond, Retry, Route};
+pub(crate) use tls::{CertificateFiles, Tls};
 pub(crate) use words::{Policy, Protocol, RetryOn, SecureWord};
 
 use std::collections::BTreeMap;
@@ -162,7 +164,9 @@ pub(crate) struct Listener {
     /// What is spoken here.
     #[schemars(length(min = 1))]
     pub(crate) protocols: Vec<OneOf<Protocol>>,
-    /// From accepting a connection to its first byte.
+    /// What makes it speak TLS; no table means in the clear.
+    pub(crate) tls: Option<Tls>,
+    /// From accepting a connection to its first byte, the TLS handshake included.
     #[schemars(extend("x-min" = "100ms", "x-max" = "1h"))]
     pub(crate) first_byte_timeout: Spelled<Duration>,
     /// From the first byte of a request to the end of its head.
@@ -186,6 +190,7 @@ impl Default for Listener {
         Self {
             bind: None,
             protocols: vec![OneOf(Protocol::Http1)],
+            tls: None,
             first_byte_timeout: spelled("10s"),
             header_timeout: spelled("10s"),
             idle_timeout: spelled("75s"),

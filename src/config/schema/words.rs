@@ -2,7 +2,8 @@
 
 use crate::config::spelling::Words;
 use crate::plan::{
-    AccessFormat, ClientIpFrom, EventFormat, FileState, HealthInit, OnDown, OnDrain, OnFull, SameSite,
+    AccessFormat, ClientAuth, ClientIpFrom, EventFormat, FileState, HealthInit, OnDown, OnDrain, OnFull,
+    SameSite, TlsVersion,
 };
 
 macro_rules! words {
@@ -70,6 +71,8 @@ words!(FileState: "active" => Active, "draining" => Draining, "stopped" => Stopp
 words!(SameSite: "lax" => Lax, "strict" => Strict, "none" => None);
 words!(OnDown: "repick" => Repick, "fail" => Fail);
 words!(OnDrain: "keep" => Keep, "move" => Move);
+words!(ClientAuth: "off" => Off, "optional" => Optional, "required" => Required);
+words!(TlsVersion: "1.2" => V12, "1.3" => V13);
 words!(HealthInit: "probe" => Probe, "up" => Up);
 
 impl Words for Fallback {

@@ -48,7 +48,7 @@ fn two_lines_are_a_whole_configuration() {
         max_body: 0,
     };
     let bind = vec!["127.0.0.1:8080".parse().unwrap()];
-    assert_eq!(plan.listeners, [ListenerPlan { name: "default".into(), bind, limits }]);
+    assert_eq!(plan.listeners, [ListenerPlan { name: "default".into(), bind, tls: None, limits }]);
     assert_eq!(
         plan.routes,
         [RoutePlan {

@@ -46,8 +46,12 @@ impl Ask {
         self
     }
 
+    pub fn method(&self) -> &str {
+        &self.method
+    }
+
     /// As it goes out; `Host` is `shop.example` where the request names none.
-    fn bytes(&self, cookies: &BTreeMap<String, String>) -> Vec<u8> {
+    pub fn bytes(&self, cookies: &BTreeMap<String, String>) -> Vec<u8> {
         let mut head = format!("{} {} HTTP/1.1\r\n", self.method, self.target);
         if !self.fields.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")) {
             head += "Host: shop.example\r\n";

@@ -6,6 +6,7 @@ mod config;
 mod message;
 mod proxy;
 mod reply;
+mod tls;
 mod wire;
 
 use std::future::Future;
@@ -17,6 +18,7 @@ pub use config::Config;
 pub use message::{Request, Response};
 pub use proxy::{Line, Proxy};
 pub use reply::Reply;
+pub use tls::{Keys, TlsClient, TlsWire};
 pub use wire::Wire;
 
 /// The one limit of every wait in these tests.

@@ -3,15 +3,15 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 
 use super::message::{Fields, Response};
 use super::within;
 
-/// A TCP connection and what was read from it and not yet taken.
-pub struct Wire {
-    pub stream: TcpStream,
+/// A connection and what was read from it and not yet taken.
+pub struct Wire<S = TcpStream> {
+    pub stream: S,
     pub buffer: Vec<u8>,
 }
 
@@ -66,6 +66,13 @@ impl Wire {
         Self::new(within("connect", socket.connect(address)).await.unwrap())
     }
 
+    /// Closes with a reset.
+    pub fn reset(self) {
+        reset(self.stream);
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     /// Writes all of it; what the other side does with it is seen by reading.
     pub async fn send(&mut self, bytes: impl AsRef<[u8]>) {
         let _ = self.try_send(bytes).await;
@@ -80,9 +87,11 @@ impl Wire {
         let _ = self.stream.shutdown().await;
     }
 
-    /// Closes with a reset.
-    pub fn reset(self) {
-        reset(self.stream);
+    /// Whether the end, which must come now, was announced: over TLS that tells it from a cut.
+    pub async fn ends_properly(&mut self) -> bool {
+        let read = within("an end", self.stream.read_buf(&mut self.buffer)).await;
+        assert!(!matches!(read, Ok(1..)), "{:?}", self.buffer);
+        read.is_ok()
     }
 
     /// Reads once. `false`: the other side has ended or reset the connection.
