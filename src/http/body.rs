@@ -15,6 +15,7 @@ use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 
+use super::replay::Replay;
 use super::timer::{Timer, Wake};
 
 /// What travels inside a relayed body. Dropped without [`Guard::ended`]: the client went away.
@@ -101,7 +102,7 @@ impl<G: Guard> Relay<G> {
                     self.guard.moved(data.len());
                 }
                 // With a Content-Length hyper does not ask again after the last byte.
-                if self.incoming.is_end_stream() {
+                if self.incoming.is_end_stream() || self.is_at_length(cx) {
                     self.end(Ending::Complete);
                 }
                 Poll::Ready(Some(Ok(frame)))
@@ -127,6 +128,16 @@ impl<G: Guard> Relay<G> {
                 Poll::Ready(Some(Err(BodyError::Ended(ending))))
             }
         }
+    }
+
+    /// Whether all bytes that an HTTP/2 answer announced have come. Its end may be in a frame of its
+    /// own, and is read here: a body dropped before it would reset a stream that is complete.
+    fn is_at_length(&mut self, cx: &mut Context<'_>) -> bool {
+        let at_length = self.incoming.size_hint().exact() == Some(0);
+        if at_length {
+            let _ = Pin::new(&mut self.incoming).poll_frame(cx);
+        }
+        at_length
     }
 
     fn end(&mut self, ending: Ending) {
@@ -173,7 +184,12 @@ impl<G: Guard> HttpBody for Body<G> {
 /// A request body on its way to a backend.
 pub enum Upload {
     Empty,
-    Stream { incoming: Incoming, progress: Rc<Progress> },
+    Stream {
+        incoming: Incoming,
+        progress: Rc<Progress>,
+    },
+    /// From its beginning, after a backend said that it did nothing with it.
+    Again(Box<Replay>),
 }
 
 /// How far an upload got. Shared with whoever waits for the answer.
@@ -222,6 +238,8 @@ impl Progress {
 pub enum UploadError {
     TooLarge,
     Client(hyper::Error),
+    /// Nobody wants it any more.
+    Over,
 }
 
 impl fmt::Display for UploadError {
@@ -229,6 +247,7 @@ impl fmt::Display for UploadError {
         f.write_str(match self {
             Self::TooLarge => "the request's body is larger than max_body",
             Self::Client(_) => "the client's body broke off",
+            Self::Over => "the answer came before the end of the request",
         })
     }
 }
@@ -236,7 +255,7 @@ impl fmt::Display for UploadError {
 impl std::error::Error for UploadError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::TooLarge => None,
+            Self::TooLarge | Self::Over => None,
             Self::Client(error) => Some(error),
         }
     }
@@ -250,7 +269,11 @@ impl HttpBody for Upload {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
-        let Self::Stream { incoming, progress } = self.get_mut() else { return Poll::Ready(None) };
+        let (incoming, progress) = match self.get_mut() {
+            Self::Empty => return Poll::Ready(None),
+            Self::Stream { incoming, progress } => (incoming, progress),
+            Self::Again(replay) => return replay.poll_frame(0, cx),
+        };
         if progress.state.get() == UploadState::Whole {
             progress.state.set(UploadState::Moving);
         }
@@ -283,6 +306,7 @@ impl HttpBody for Upload {
         match self {
             Self::Empty => true,
             Self::Stream { incoming, .. } => incoming.is_end_stream(),
+            Self::Again(replay) => replay.is_end_stream(),
         }
     }
 
@@ -290,6 +314,7 @@ impl HttpBody for Upload {
         match self {
             Self::Empty => SizeHint::with_exact(0),
             Self::Stream { incoming, .. } => incoming.size_hint(),
+            Self::Again(replay) => replay.size_hint(),
         }
     }
 }

@@ -19,6 +19,7 @@ pub mod body;
 pub mod check;
 pub mod forwarded;
 pub mod headers;
+pub mod replay;
 pub mod serve;
 pub mod target;
 pub mod timer;

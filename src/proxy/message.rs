@@ -53,6 +53,11 @@ impl Message {
         })
     }
 
+    /// Whether a tunnel is asked for.
+    pub fn is_upgrade(&self) -> bool {
+        self.upgrade.is_some()
+    }
+
     /// The request as it goes to a backend. Where it may have to go out twice the head stays
     /// here and a copy goes; else it goes itself.
     pub fn outgoing(

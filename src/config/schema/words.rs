@@ -2,7 +2,8 @@
 
 use crate::config::spelling::Words;
 use crate::plan::{
-    AccessFormat, ClientIpFrom, EventFormat, FileState, HealthInit, OnDown, OnDrain, OnFull, SameSite,
+    AccessFormat, ClientIpFrom, EventFormat, FileState, HealthInit, OnDown, OnDrain, OnFull, PoolProtocol,
+    SameSite,
 };
 
 macro_rules! words {
@@ -59,6 +60,7 @@ words!(Policy:
     "round_robin" => RoundRobin, "least_conn" => LeastConn, "least_time" => LeastTime, "random_two" => RandomTwo,
     "ip_hash" => IpHash, "consistent_hash" => ConsistentHash, "sticky_cookie" => StickyCookie);
 words!(Protocol: "http/1.1" => Http1);
+words!(PoolProtocol: "http/1.1" => Http1, "h2c" => H2c);
 words!(RetryOn:
     "connect" => Connect, "reset_before_response" => ResetBeforeResponse, "response_timeout" => ResponseTimeout);
 words!(Auto: "auto" => Auto);
