@@ -226,6 +226,14 @@ pub struct HeaderEdits {
     pub remove: Vec<HeaderName>,
 }
 
+/// What is spoken with backends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PoolProtocol {
+    Http1,
+    /// HTTP/2 on a clear connection, known beforehand and not negotiated.
+    H2c,
+}
+
 #[derive(Clone, Debug, PartialEq)]
 pub struct PoolPlan {
     pub name: String,
@@ -236,6 +244,7 @@ pub struct PoolPlan {
     /// The cookie's settings, kept under every policy so that switching back finds them.
     pub cookie: StickyPlan,
     pub backends: Vec<BackendPlan>,
+    pub protocol: PoolProtocol,
     pub host: HostHeader,
     pub slow_start: Duration,
     pub via: bool,

@@ -21,12 +21,13 @@ const LONG_AND_ONE_IDEA: [(&str, &str); 1] =
 const BUILT_ON: [&str; 8] =
     ["hyper", "hyper-util", "tokio", "cookie", "siphasher", "arc-swap", "serde", "toml"];
 /// Where a task or a thread may begin; each place owns what it starts.
-const SPAWN_HOMES: [&str; 6] = [
+const SPAWN_HOMES: [&str; 7] = [
     "app/",
     "admin/serve.rs",
     "cli/demo/",
     "proxy/tunnel.rs",
     "telemetry/access_log/mod.rs",
+    "upstream/h2/connection.rs",
     "upstream/mod.rs",
 ];
 

@@ -162,7 +162,7 @@ impl Control {
                 let named = matches!(member.plan.address, BackendAddress::Name { .. });
                 let asks = match &pool.health {
                     _ if member.phase() == Phase::Stopped => Asks::Name,
-                    Some(health) => Asks::Probe(health.clone()),
+                    Some(health) => Asks::Probe(health.clone(), pool.protocol),
                     None if down => Asks::Connect { timeout: pool.timeouts.connect },
                     None => Asks::Name,
                 };

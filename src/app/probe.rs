@@ -12,17 +12,18 @@ use http::header::{CONNECTION, HOST, USER_AGENT};
 use http::{Request, StatusCode};
 use http_body_util::Empty;
 use hyper::body::Bytes;
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
 
-use crate::plan::{BackendAddress, HealthPlan, Probe};
+use crate::http::headers::to_http2;
+use crate::plan::{BackendAddress, HealthPlan, PoolProtocol, Probe};
 use crate::pool::Shared;
 use crate::pool::backend::Vitals;
 use crate::pool::health::{Verdict, next_probe, second_probe};
-use crate::upstream::connect;
+use crate::upstream::{connect, is_nonsense};
 
 /// How often a name is looked up again.
 const LOOK_UP: Duration = Duration::from_secs(10);
@@ -49,7 +50,7 @@ pub struct Target {
 
 #[derive(Clone, PartialEq)]
 pub enum Asks {
-    Probe(HealthPlan),
+    Probe(HealthPlan, PoolProtocol),
     /// A pool without probes: whether it takes connections again.
     Connect {
         timeout: Duration,
@@ -133,11 +134,11 @@ async fn resolve(vitals: Arc<Vitals>, host: String, port: u16, news: mpsc::Sende
 /// Asks one backend for ever: the first time at once, later spread over the interval.
 async fn ask(target: Target, mut first: bool, news: mpsc::Sender<News>) {
     let interval = match &target.asks {
-        Asks::Probe(plan) => plan.interval,
+        Asks::Probe(plan, _) => plan.interval,
         _ => TRY_AGAIN,
     };
     let jitter = match &target.asks {
-        Asks::Probe(plan) => plan.jitter,
+        Asks::Probe(plan, _) => plan.jitter,
         _ => 0.0,
     };
     if !first {
@@ -180,11 +181,11 @@ async fn probe(target: &Target) -> Option<Verdict> {
     }
     let begun = Instant::now();
     let (limit, answer) = match &target.asks {
-        Asks::Probe(plan) => {
+        Asks::Probe(plan, protocol) => {
             if plan.port != 0 {
                 addresses.iter_mut().for_each(|address| address.set_port(plan.port));
             }
-            (plan.timeout, timeout(plan.timeout, look(plan, &target.address, &addresses)).await)
+            (plan.timeout, timeout(plan.timeout, look(plan, *protocol, &target.address, &addresses)).await)
         }
         Asks::Connect { timeout: limit } => (*limit, timeout(*limit, touch(&addresses)).await),
         Asks::Name => return None,
@@ -196,7 +197,7 @@ async fn probe(target: &Target) -> Option<Verdict> {
         }
         (Ok(Err(why)), _) => Verdict::Fail { why },
         (Ok(Ok(None)), _) => Verdict::Pass { status: None, took },
-        (Ok(Ok(Some(status))), Asks::Probe(plan)) => judge(plan, status, took),
+        (Ok(Ok(Some(status))), Asks::Probe(plan, _)) => judge(plan, status, took),
         (Ok(Ok(status)), _) => Verdict::Pass { status, took },
     })
 }
@@ -218,14 +219,12 @@ async fn touch(addresses: &[SocketAddr]) -> Result<Option<StatusCode>, Cow<'stat
 /// Asks over HTTP, or only connects where that is all the plan wants.
 async fn look(
     plan: &HealthPlan,
+    protocol: PoolProtocol,
     address: &BackendAddress,
     addresses: &[SocketAddr],
 ) -> Result<Option<StatusCode>, Cow<'static, str>> {
     let Probe::Http { path } = &plan.probe else { return touch(addresses).await };
     let stream = connect(addresses).await.map_err(|error| error.to_string())?;
-    let (mut sender, connection) =
-        http1::handshake::<_, Empty<Bytes>>(TokioIo::new(stream)).await.map_err(|error| error.to_string())?;
-    let connection = tokio::task::spawn_local(connection);
     let host = if plan.host.is_empty() { address.to_string() } else { plan.host.clone() };
     let request = Request::get(path.as_str())
         .header(HOST, host)
@@ -233,12 +232,38 @@ async fn look(
         .header(CONNECTION, "close")
         .body(Empty::new())
         .map_err(|error| error.to_string())?;
-    let answer = sender.send_request(request).await;
-    connection.abort();
+    let answer = match protocol {
+        PoolProtocol::Http1 => {
+            let (mut sender, connection) = http1::handshake::<_, Empty<Bytes>>(TokioIo::new(stream))
+                .await
+                .map_err(|error| error.to_string())?;
+            let _driven = Driven(tokio::task::spawn_local(connection).abort_handle());
+            sender.send_request(request).await
+        }
+        PoolProtocol::H2c => {
+            let (mut sender, connection) =
+                http2::handshake::<_, _, Empty<Bytes>>(TokioExecutor::new(), TokioIo::new(stream))
+                    .await
+                    .map_err(|error| error.to_string())?;
+            let _driven = Driven(tokio::task::spawn_local(connection).abort_handle());
+            let (mut parts, body) = request.into_parts();
+            to_http2(&mut parts);
+            sender.send_request(Request::from_parts(parts, body)).await
+        }
+    };
     match answer {
         Ok(response) => Ok(Some(response.status())),
-        Err(error) if error.is_parse() => Err("an answer that is no HTTP".into()),
+        Err(error) if is_nonsense(&error) => Err("an answer that is no HTTP".into()),
         Err(_) => Err("closed before it answered".into()),
+    }
+}
+
+/// A connection that ends with its probe.
+struct Driven(AbortHandle);
+
+impl Drop for Driven {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 

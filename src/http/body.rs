@@ -16,6 +16,7 @@ use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 
+use super::replay::Replay;
 use super::timer::{Timer, Wake};
 use super::trailers;
 
@@ -106,7 +107,7 @@ impl<G: Guard> Relay<G> {
                     self.guard.moved(data.len());
                 }
                 // With a Content-Length hyper does not ask again after the last byte.
-                if self.incoming.is_end_stream() {
+                if self.incoming.is_end_stream() || self.is_at_length(cx) {
                     self.end(Ending::Complete);
                 }
                 Poll::Ready(Some(Ok(frame)))
@@ -132,6 +133,16 @@ impl<G: Guard> Relay<G> {
                 Poll::Ready(Some(Err(BodyError::Ended(ending))))
             }
         }
+    }
+
+    /// Whether all bytes that an HTTP/2 answer announced have come. Its end may be in a frame of its
+    /// own, and is read here: a body dropped before it would reset a stream that is complete.
+    fn is_at_length(&mut self, cx: &mut Context<'_>) -> bool {
+        let at_length = self.incoming.size_hint().exact() == Some(0);
+        if at_length {
+            let _ = Pin::new(&mut self.incoming).poll_frame(cx);
+        }
+        at_length
     }
 
     fn end(&mut self, ending: Ending) {
@@ -178,7 +189,13 @@ impl<G: Guard> HttpBody for Body<G> {
 /// A request body on its way to a backend.
 pub enum Upload {
     Empty,
-    Stream { incoming: Incoming, progress: Rc<Progress>, gate: Option<Gate> },
+    Stream {
+        incoming: Incoming,
+        progress: Rc<Progress>,
+        gate: Option<Gate>,
+    },
+    /// From its beginning, after a backend said that it did nothing with it.
+    Again(Box<Replay>),
 }
 
 /// What an upload waits for before anybody is asked for its first byte, and whether it then is.
@@ -232,6 +249,8 @@ pub enum UploadError {
     /// The backend answered without asking for it.
     Unwanted,
     Client(hyper::Error),
+    /// Nobody wants it any more.
+    Over,
 }
 
 impl fmt::Display for UploadError {
@@ -240,6 +259,7 @@ impl fmt::Display for UploadError {
             Self::TooLarge => "the request's body is larger than max_body",
             Self::Unwanted => "nobody asked for the request's body",
             Self::Client(_) => "the client's body broke off",
+            Self::Over => "the answer came before the end of the request",
         })
     }
 }
@@ -247,7 +267,7 @@ impl fmt::Display for UploadError {
 impl std::error::Error for UploadError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::TooLarge | Self::Unwanted => None,
+            Self::TooLarge | Self::Unwanted | Self::Over => None,
             Self::Client(error) => Some(error),
         }
     }
@@ -261,7 +281,11 @@ impl HttpBody for Upload {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
-        let Self::Stream { incoming, progress, gate } = self.get_mut() else { return Poll::Ready(None) };
+        let (incoming, progress, gate) = match self.get_mut() {
+            Self::Empty => return Poll::Ready(None),
+            Self::Stream { incoming, progress, gate } => (incoming, progress, gate),
+            Self::Again(replay) => return replay.poll_frame(0, cx),
+        };
         if let Some(waiting) = gate {
             let wanted = std::task::ready!(waiting.as_mut().poll(cx));
             *gate = None;
@@ -304,6 +328,7 @@ impl HttpBody for Upload {
         match self {
             Self::Empty => true,
             Self::Stream { incoming, .. } => incoming.is_end_stream(),
+            Self::Again(replay) => replay.is_end_stream(),
         }
     }
 
@@ -311,6 +336,7 @@ impl HttpBody for Upload {
         match self {
             Self::Empty => SizeHint::with_exact(0),
             Self::Stream { incoming, .. } => incoming.size_hint(),
+            Self::Again(replay) => replay.size_hint(),
         }
     }
 }

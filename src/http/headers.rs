@@ -3,9 +3,10 @@
 //! Start at [`strip_request`] and [`strip_response`] (RFC 9110 section 7.6.1). Who the client is
 //! and what backends are told of it is in `forwarded`.
 
-use ::http::header::{AsHeaderName, CONNECTION, CONTENT_LENGTH, TE, TRANSFER_ENCODING, VIA};
+use ::http::header::{AsHeaderName, CONNECTION, CONTENT_LENGTH, HOST, TE, TRANSFER_ENCODING, UPGRADE, VIA};
 use ::http::request::Parts;
-use ::http::{HeaderMap, HeaderName, HeaderValue, Version};
+use ::http::uri::{self, Authority, PathAndQuery, Scheme};
+use ::http::{HeaderMap, HeaderName, HeaderValue, Uri, Version};
 
 use super::trailers;
 
@@ -141,6 +142,29 @@ pub fn frame(parts: &mut Parts, body_ended: bool, exact: Option<u64>) {
         Some(length) => parts.headers.insert(CONTENT_LENGTH, HeaderValue::from(length)),
         None => parts.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked")),
     };
+}
+
+/// Turns a request that goes out as HTTP/1.1 into one of HTTP/2: `Host` becomes the authority, and
+/// what speaks of the connection goes (RFC 9113 section 8.2.2). Of `TE` at most `trailers` is left.
+pub fn to_http2(parts: &mut Parts) {
+    for name in [CONNECTION, TRANSFER_ENCODING, UPGRADE] {
+        parts.headers.remove(name);
+    }
+    let Some(authority) = parts.headers.get(HOST).and_then(|host| Authority::try_from(host.as_bytes()).ok())
+    else {
+        // Then `Host` says it (section 8.3.1), and the scheme is added by the codec.
+        return;
+    };
+    let mut uri = uri::Parts::default();
+    uri.scheme = Some(Scheme::HTTP);
+    uri.authority = Some(authority);
+    uri.path_and_query =
+        Some(parts.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/")));
+    if let Ok(uri) = Uri::from_parts(uri) {
+        parts.headers.remove(HOST);
+        parts.uri = uri;
+        parts.version = Version::HTTP_2;
+    }
 }
 
 /// The id that a trusted peer gave the request, where it is short visible ASCII; else the caller
@@ -336,6 +360,26 @@ mod tests {
         assert_eq!(framed(&[("content-length", "0")], true, Some(0)), map(&[("content-length", "0")]));
         assert_eq!(framed(&[], false, Some(7)), map(&[("content-length", "7")]));
         assert_eq!(framed(&[("transfer-encoding", "chunked")], true, None), HeaderMap::new());
+    }
+
+    #[test]
+    fn for_http_2_the_host_becomes_the_authority_and_the_hop_goes() {
+        let translated = |target: &str, lines: &[(&'static str, &str)]| {
+            let mut parts = Request::builder().uri(target).body(()).unwrap().into_parts().0;
+            parts.headers = map(lines);
+            to_http2(&mut parts);
+            (parts.uri.to_string(), parts.version, parts.headers)
+        };
+        let lines = [("host", "a.example:81"), ("connection", "te"), ("te", "trailers"), ("x-a", "1")];
+        let left = map(&[("te", "trailers"), ("x-a", "1")]);
+        assert_eq!(
+            translated("/x?y", &lines),
+            ("http://a.example:81/x?y".into(), Version::HTTP_2, left.clone())
+        );
+        let chunked = [lines[0], lines[2], lines[3], ("transfer-encoding", "chunked"), ("upgrade", "x")];
+        assert_eq!(translated("/", &chunked).2, left);
+        let odd = [("host", "no host")];
+        assert_eq!(translated("/", &odd), ("/".into(), Version::HTTP_11, map(&odd)));
     }
 
     #[test]

@@ -123,5 +123,6 @@ impl View {
 
 fn keep(pool: &Pool, threads: usize) -> Keep {
     let plan = &pool.plan.connections;
-    Keep { max_idle: plan.max_idle.div_ceil(threads), idle: plan.idle, max_age: plan.max_age }
+    let max_idle = plan.max_idle.div_ceil(threads);
+    Keep { protocol: pool.plan.protocol, max_idle, idle: plan.idle, max_age: plan.max_age }
 }

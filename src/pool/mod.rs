@@ -185,8 +185,13 @@ impl View {
         let open = |place: usize| {
             !visit.tried.contains(place) && self.posts[place].vitals.standing() == Standing::Open
         };
-        let place =
-            roster.choose(&self.pool.shared.cursor, visit.key, visit.now, open).ok_or(NoBackend::NobodyUp)?;
+        let room = |place: usize| open(place) && !self.posts[place].client.is_full();
+        let cursor = &self.pool.shared.cursor;
+        // Who is full is passed over. Where all are, the request waits at one of them.
+        let place = roster
+            .choose(cursor, visit.key, visit.now, room)
+            .or_else(|| roster.choose(cursor, visit.key, visit.now, open))
+            .ok_or(NoBackend::NobodyUp)?;
         Ok((self.posts[place].lease(place, timer, roster.needs_load()), stick))
     }
 

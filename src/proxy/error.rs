@@ -31,6 +31,10 @@ pub enum ProxyError {
     HoldTimeout {
         pool: String,
     },
+    /// The pool's protocol knows no upgrade.
+    NoUpgrade {
+        pool: String,
+    },
     Send {
         pool: String,
         kind: SendErrorKind,
@@ -58,10 +62,10 @@ impl ProxyError {
                 SendErrorKind::Timeout | SendErrorKind::Connect(ConnectError::Timeout) => {
                     StatusCode::GATEWAY_TIMEOUT
                 }
-                SendErrorKind::Cut => StatusCode::SERVICE_UNAVAILABLE,
+                SendErrorKind::Cut | SendErrorKind::Full { .. } => StatusCode::SERVICE_UNAVAILABLE,
                 _ => StatusCode::BAD_GATEWAY,
             },
-            Self::BadResponse { .. } => StatusCode::BAD_GATEWAY,
+            Self::BadResponse { .. } | Self::NoUpgrade { .. } => StatusCode::BAD_GATEWAY,
             Self::Panic => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -71,7 +75,7 @@ impl ProxyError {
         match self {
             Self::BadRequest(_) | Self::BrokenUpload | Self::Misdirected => End::BadRequest,
             Self::TooLarge => End::TooLarge,
-            Self::NoRoute { .. } | Self::Panic => End::Ok,
+            Self::NoRoute { .. } | Self::NoUpgrade { .. } | Self::Panic => End::Ok,
             Self::NoBackend { .. } => End::NoBackend,
             Self::HoldTimeout { .. } => End::HoldTimeout,
             Self::Cut => End::Drained,
@@ -81,6 +85,8 @@ impl ProxyError {
                 SendErrorKind::Connect(_) => End::ConnectRefused,
                 SendErrorKind::Timeout => End::ResponseTimeout,
                 SendErrorKind::Cut => End::Drained,
+                SendErrorKind::Full { waited: true } => End::HoldTimeout,
+                SendErrorKind::Full { waited: false } => End::NoBackend,
                 SendErrorKind::Upload => End::BadRequest,
                 SendErrorKind::Reset(_) | SendErrorKind::BadResponse(_) => End::ResetBeforeResponse,
             },
@@ -105,6 +111,9 @@ impl ProxyError {
             Self::HoldTimeout { pool } => {
                 ("hold_timeout", format!("no backend of pool {pool} came up in time").into())
             }
+            Self::NoUpgrade { pool } => {
+                ("no_upgrade", format!("no upgrade over h2c, which pool {pool} speaks").into())
+            }
             Self::Send { pool, kind } => match kind {
                 SendErrorKind::Connect(ConnectError::Timeout) => (
                     "connect_timeout",
@@ -118,6 +127,12 @@ impl ProxyError {
                 }
                 SendErrorKind::BadResponse(_) => {
                     ("bad_response", format!("a backend of pool {pool} answered with what is no HTTP").into())
+                }
+                SendErrorKind::Full { waited: true } => {
+                    ("hold_timeout", format!("no backend of pool {pool} had room in time").into())
+                }
+                SendErrorKind::Full { waited: false } => {
+                    ("no_backend", format!("every backend of pool {pool} is full").into())
                 }
                 SendErrorKind::Upload => ("bad_request", "the request's body broke off".into()),
                 SendErrorKind::Cut => ("drained", "the backend was being drained".into()),

@@ -12,6 +12,7 @@ use super::{Answer, Evidence, Proxy};
 use crate::http::body::UploadState;
 use crate::http::timer::Wake;
 use crate::live::{Route, View};
+use crate::plan::PoolProtocol;
 use crate::pool::backend::Lease;
 use crate::pool::{self, NoBackend, Tried, Visit};
 use crate::telemetry::{ConnectResult, RetryReason};
@@ -30,6 +31,9 @@ pub async fn run(
     exchange.place = Some(place);
     let pool = &view.pools[route.targets[place].pool];
     let key = pool.pool.keys.of(&message.parts, exchange.client);
+    if pool.pool.plan.protocol == PoolProtocol::H2c && message.is_upgrade() {
+        return Err(ProxyError::NoUpgrade { pool: pool.pool.name.to_string() });
+    }
     let mut attempt = Attempt { proxy, route, pool, fresh: false };
     // The clock was read when the request came, unless it has waited since.
     let mut now = if message.held_since.is_some() { Instant::now() } else { exchange.start };
@@ -162,6 +166,8 @@ impl Attempt<'_> {
             timer: &exchange.visitor.conn.exchange_timer,
             connect: plan.connect.min(left),
             response: plan.response.min(left),
+            hold: self.pool.pool.plan.hold.timeout.min(left),
+            max_held: self.pool.pool.plan.hold.max,
         };
         let upload = exchange.upload.clone();
         let result = post.client.send(|| post.vitals.addresses(), request, upload, take, limits).await;

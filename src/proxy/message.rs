@@ -19,7 +19,7 @@ use crate::http::headers::{self, X_REQUEST_ID};
 use crate::http::timer::{Timer, Wake, Wheel};
 use crate::http::upgrade::{self, Upgrade};
 use crate::live::Route;
-use crate::plan::HostHeader;
+use crate::plan::{HostHeader, PoolProtocol};
 use crate::pool::backend::Lease;
 use crate::pool::hold::Ticket;
 use crate::pool::{self, Tried};
@@ -69,6 +69,11 @@ impl Message {
         })
     }
 
+    /// Whether a tunnel is asked for.
+    pub fn is_upgrade(&self) -> bool {
+        self.upgrade.is_some()
+    }
+
     /// The request as it goes to a backend. Where it may have to go out twice the head stays
     /// here and a copy goes; else it goes itself.
     pub fn outgoing(
@@ -95,7 +100,8 @@ impl Message {
         }
         let (empty, ()) = Request::new(()).into_parts();
         let mut request = Request::from_parts(std::mem::replace(&mut self.parts, empty), upload);
-        if self.expects {
+        // Nobody hears of a 100 over HTTP/2: there the client is asked when its body is first wanted.
+        if self.expects && pool.pool.plan.protocol == PoolProtocol::Http1 {
             self.kept_back = Some(keep_back(&mut request, &exchange.proxy.wheel));
         }
         request

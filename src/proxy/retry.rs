@@ -62,7 +62,10 @@ impl From<&SendErrorKind> for What {
             SendErrorKind::Connect(_) => Self::Connect,
             SendErrorKind::Reset(_) => Self::Reset,
             SendErrorKind::Timeout => Self::Timeout,
-            SendErrorKind::BadResponse(_) | SendErrorKind::Upload | SendErrorKind::Cut => Self::Final,
+            SendErrorKind::BadResponse(_)
+            | SendErrorKind::Upload
+            | SendErrorKind::Full { .. }
+            | SendErrorKind::Cut => Self::Final,
         }
     }
 }

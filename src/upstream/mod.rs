@@ -1,17 +1,19 @@
 //! Sockets out: one thread's connections to one backend.
 //!
-//! Start at [`Client::send`], the one seam through which a request leaves. Idle connections
+//! Start at [`Client::send`], the one seam through which a request leaves. HTTP/2, of which one
+//! connection carries many requests, is in `h2`; here is HTTP/1. Idle connections
 //! wait in a stack (last in, first out, so that the surplus ages and is closed). A connection
 //! that has been idle is used only after one more turn of the event loop, which shows an end
 //! of file that is already there (but for one used a moment ago by a request that can be sent
 //! again). Who is asked and whether to ask again is not decided here.
 
 mod connect;
+mod h2;
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::net::SocketAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
@@ -20,6 +22,7 @@ use std::time::{Duration, Instant};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper::{Request, Response};
+use tokio::net::TcpStream;
 
 pub use connect::{ConnectError, connect};
 
@@ -27,6 +30,7 @@ use crate::http::body::{Progress, Upload, UploadState};
 use crate::http::timer::{Timer, Wake};
 use crate::listen::Descriptors;
 use crate::listen::io::{Io, Traffic};
+use crate::plan::PoolProtocol;
 
 /// hyper's read and write buffers grow up to this.
 const MAX_BUFFER: usize = 64 * 1024;
@@ -46,6 +50,7 @@ const JUST_USED: Duration = Duration::from_millis(10);
 /// How connections to a backend are kept: the plan's, with `max_idle` divided among threads.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Keep {
+    pub protocol: PoolProtocol,
     pub max_idle: usize,
     pub idle: Duration,
     /// Zero: no limit.
@@ -58,15 +63,23 @@ pub struct Client {
     idle: RefCell<Vec<Idle>>,
     retired: Cell<bool>,
     descriptors: Arc<Descriptors>,
+    shared: h2::Connections,
 }
 
 struct Idle {
-    link: Link,
+    alone: Alone,
     since: Instant,
 }
 
-/// A connection while a request is on it. Dropped before the answer's end: it is closed.
-pub struct Link {
+/// A connection while a request is on it. Dropped before the answer's end: it is closed, or, where
+/// others share it, their part of it goes on.
+pub enum Link {
+    Alone(Alone),
+    Shared(h2::Share),
+}
+
+/// A connection that carries one request at a time.
+pub struct Alone {
     sender: SendRequest<Upload>,
     born: Instant,
     traffic: Arc<Traffic>,
@@ -84,7 +97,8 @@ pub struct Sent {
 /// What became of a request that got no answer.
 pub struct SendError {
     pub kind: SendErrorKind,
-    /// The request, if nothing of it was written: it can go anywhere.
+    /// The request, if nothing of it was written, or the backend said that it did nothing with it:
+    /// it can go anywhere.
     pub unsent: Option<Request<Upload>>,
     pub reused: bool,
 }
@@ -100,6 +114,10 @@ pub enum SendErrorKind {
     Timeout,
     /// The client's body broke off, or is too large (the upload's state says which).
     Upload,
+    /// Every connection is taken, and stayed so, or too many wait already.
+    Full {
+        waited: bool,
+    },
     Cut,
 }
 
@@ -117,6 +135,9 @@ pub struct Limits<'a> {
     pub connect: Duration,
     /// From the last byte of the request that moved.
     pub response: Duration,
+    /// How long for a stream while all are taken, and beside how many others.
+    pub hold: Duration,
+    pub max_held: usize,
 }
 
 /// Which connection a request may take.
@@ -131,15 +152,28 @@ pub enum Take {
 
 impl Client {
     pub fn new(keep: Keep, descriptors: Arc<Descriptors>) -> Self {
-        Self { keep: Cell::new(keep), idle: RefCell::default(), retired: Cell::new(false), descriptors }
+        Self {
+            keep: Cell::new(keep),
+            idle: RefCell::default(),
+            retired: Cell::new(false),
+            shared: h2::Connections::new(h2::Ping::default()),
+            descriptors,
+        }
     }
 
     pub fn set_keep(&self, keep: Keep) {
-        self.keep.set(keep);
+        if self.keep.replace(keep).protocol != keep.protocol {
+            self.close_idle();
+        }
     }
 
     pub fn idle_connections(&self) -> usize {
-        self.idle.borrow().len()
+        self.idle.borrow().len() + self.shared.idle()
+    }
+
+    /// Whether one more request would have to wait.
+    pub fn is_full(&self) -> bool {
+        self.keep.get().protocol == PoolProtocol::H2c && self.shared.is_full()
     }
 
     /// Sends one request and waits for the head of its answer.
@@ -151,52 +185,44 @@ impl Client {
         take: Take,
         mut limits: Limits<'_>,
     ) -> Result<Sent, SendError> {
-        let (mut link, reused) = match self.take(take, limits.now).await {
-            Some(link) => (link, true),
+        if self.keep.get().protocol == PoolProtocol::H2c {
+            return self.shared.send(self, addresses, request, progress, take, limits).await;
+        }
+        let (mut alone, reused) = match self.take(take, limits.now).await {
+            Some(alone) => (alone, true),
             None => match self.open(&addresses(), &limits).await {
-                Ok(link) => {
+                Ok(alone) => {
                     limits.now = Instant::now();
-                    (link, false)
+                    (alone, false)
                 }
                 Err(kind) => return Err(SendError { kind, unsent: Some(request), reused: false }),
             },
         };
-        link.head_by.set(link.traffic.reads() + MAX_HEAD_READS);
-        let mut answer = pin!(link.sender.try_send_request(request));
-        let mut from = limits.now;
-        loop {
-            limits.timer.set(from, limits.response);
-            let kind = match limits.timer.limit(answer.as_mut()).await {
-                Ok(Ok(response)) => {
-                    // A cut that came with the answer is for its body.
-                    limits.timer.disarm();
-                    link.head_by.set(u64::MAX);
-                    return Ok(Sent { response, link, reused });
-                }
-                Ok(Err(mut error)) => {
-                    let unsent = error.take_message();
-                    return Err(SendError { kind: classify(error.into_error(), &progress), unsent, reused });
-                }
-                Err(Wake::Cut) => SendErrorKind::Cut,
-                Err(Wake::Due) => match progress.as_ref().and_then(|progress| progress.moved()) {
-                    Some(moved) if moved > from => {
-                        from = moved;
-                        continue;
-                    }
-                    _ => SendErrorKind::Timeout,
-                },
-            };
-            return Err(SendError { kind, unsent: None, reused });
+        alone.head_by.set(alone.traffic.reads() + MAX_HEAD_READS);
+        let answer = pin!(alone.sender.try_send_request(request));
+        match head(answer, &limits, &progress).await {
+            Ok(Ok(response)) => {
+                alone.head_by.set(u64::MAX);
+                Ok(Sent { response, link: Link::Alone(alone), reused })
+            }
+            Ok(Err(mut error)) => {
+                let unsent = error.take_message();
+                Err(SendError { kind: classify(error.into_error(), &progress), unsent, reused })
+            }
+            Err(kind) => Err(SendError { kind, unsent: None, reused }),
         }
     }
 
     /// Takes back a connection whose answer has come to its end.
     pub fn put(&self, link: Link, now: Instant) {
+        // Of a shared one only the part is given back, and that by its end.
+        let Link::Alone(alone) = link else { return };
         let keep = self.keep.get();
-        let old = !keep.max_age.is_zero() && now.saturating_duration_since(link.born) >= keep.max_age;
         let mut idle = self.idle.borrow_mut();
-        if !self.retired.get() && !old && idle.len() < keep.max_idle && !link.sender.is_closed() {
-            idle.push(Idle { link, since: now });
+        let wanted =
+            keep.protocol == PoolProtocol::Http1 && !self.retired.get() && !keep.is_old(alone.born, now);
+        if wanted && idle.len() < keep.max_idle && !alone.sender.is_closed() {
+            idle.push(Idle { alone, since: now });
         }
     }
 
@@ -204,22 +230,25 @@ impl Client {
     pub fn sweep(&self, now: Instant) {
         let limit = self.keep.get().idle;
         self.idle.borrow_mut().retain(|idle| {
-            !idle.link.sender.is_closed() && now.saturating_duration_since(idle.since) < limit
+            !idle.alone.sender.is_closed() && now.saturating_duration_since(idle.since) < limit
         });
+        self.shared.sweep(self.keep.get(), now);
     }
 
     /// Closes every idle connection.
     pub fn close_idle(&self) {
         self.idle.borrow_mut().clear();
+        self.shared.close_idle();
     }
 
     /// Closes every idle connection, now and whenever one comes back.
     pub fn retire(&self) {
         self.retired.set(true);
+        self.shared.retire();
         self.close_idle();
     }
 
-    async fn take(&self, take: Take, now: Instant) -> Option<Link> {
+    async fn take(&self, take: Take, now: Instant) -> Option<Alone> {
         let limit = match take {
             Take::Idle => self.keep.get().idle,
             Take::Lively => SURELY_ALIVE.min(self.keep.get().idle),
@@ -232,26 +261,20 @@ impl Client {
                 self.idle.borrow_mut().push(idle);
                 return None;
             }
-            let link = idle.link;
+            let alone = idle.alone;
             let just_used = now.saturating_duration_since(idle.since) < JUST_USED;
-            if take == Take::Idle && just_used && link.sender.is_ready() {
-                return Some(link);
+            if take == Take::Idle && just_used && alone.sender.is_ready() {
+                return Some(alone);
             }
             tokio::task::yield_now().await;
-            if link.sender.is_ready() {
-                return Some(link);
+            if alone.sender.is_ready() {
+                return Some(alone);
             }
         }
     }
 
-    async fn open(&self, addresses: &[SocketAddr], limits: &Limits<'_>) -> Result<Link, SendErrorKind> {
-        let now = Instant::now();
-        limits.timer.set(now, limits.connect);
-        let stream = match limits.timer.limit(connect(addresses)).await {
-            Ok(stream) => stream.map_err(SendErrorKind::Connect)?,
-            Err(Wake::Due) => return Err(SendErrorKind::Connect(ConnectError::Timeout)),
-            Err(Wake::Cut) => return Err(SendErrorKind::Cut),
-        };
+    async fn open(&self, addresses: &[SocketAddr], limits: &Limits<'_>) -> Result<Alone, SendErrorKind> {
+        let (stream, born) = self.connect(addresses, limits).await?;
         let io = Io::new(stream, self.descriptors.take());
         let traffic = io.traffic();
         let (sender, connection) = http1::Builder::new()
@@ -259,8 +282,8 @@ impl Client {
             .handshake(io)
             .await
             .map_err(SendErrorKind::Reset)?;
-        let link = Link { sender, born: now, traffic, head_by: Rc::new(Cell::new(u64::MAX)) };
-        let (traffic, head_by) = (link.traffic.clone(), link.head_by.clone());
+        let alone = Alone { sender, born, traffic, head_by: Rc::new(Cell::new(u64::MAX)) };
+        let (traffic, head_by) = (alone.traffic.clone(), alone.head_by.clone());
         // Ends when either side closes it, when its sender is dropped, or when a head is too long.
         tokio::task::spawn_local(async move {
             let mut connection = pin!(connection.with_upgrades());
@@ -270,15 +293,71 @@ impl Client {
             })
             .await;
         });
-        Ok(link)
+        Ok(alone)
     }
+
+    /// A connected socket, and when it was asked for. The timer goes on.
+    async fn connect(
+        &self,
+        addresses: &[SocketAddr],
+        limits: &Limits<'_>,
+    ) -> Result<(TcpStream, Instant), SendErrorKind> {
+        let now = Instant::now();
+        limits.timer.set(now, limits.connect);
+        match limits.timer.limit(connect(addresses)).await {
+            Ok(stream) => Ok((stream.map_err(SendErrorKind::Connect)?, now)),
+            Err(wake) => Err(not_connected(wake)),
+        }
+    }
+}
+
+impl Keep {
+    fn is_old(&self, born: Instant, now: Instant) -> bool {
+        !self.max_age.is_zero() && now.saturating_duration_since(born) >= self.max_age
+    }
+}
+
+fn not_connected(wake: Wake) -> SendErrorKind {
+    match wake {
+        Wake::Due => SendErrorKind::Connect(ConnectError::Timeout),
+        Wake::Cut => SendErrorKind::Cut,
+    }
+}
+
+/// Waits for the head of an answer as long as the limits say.
+async fn head<F: Future>(
+    mut answer: Pin<&mut F>,
+    limits: &Limits<'_>,
+    progress: &Option<Rc<Progress>>,
+) -> Result<F::Output, SendErrorKind> {
+    let mut from = limits.now;
+    loop {
+        limits.timer.set(from, limits.response);
+        match limits.timer.limit(answer.as_mut()).await {
+            Ok(output) => {
+                // A cut that came with the answer is for its body.
+                limits.timer.disarm();
+                return Ok(output);
+            }
+            Err(Wake::Cut) => return Err(SendErrorKind::Cut),
+            Err(Wake::Due) => match progress.as_ref().and_then(|progress| progress.moved()) {
+                Some(moved) if moved > from => from = moved,
+                _ => return Err(SendErrorKind::Timeout),
+            },
+        }
+    }
+}
+
+/// Whether what came breaks the rules of HTTP, of either version.
+pub fn is_nonsense(error: &hyper::Error) -> bool {
+    error.is_parse() || h2::is_nonsense(error)
 }
 
 fn classify(error: hyper::Error, progress: &Option<Rc<Progress>>) -> SendErrorKind {
     let state = progress.as_ref().map(|progress| progress.state());
     if matches!(state, Some(UploadState::TooLarge | UploadState::Failed)) {
         SendErrorKind::Upload
-    } else if error.is_parse() {
+    } else if is_nonsense(&error) {
         SendErrorKind::BadResponse(error)
     } else {
         SendErrorKind::Reset(error)

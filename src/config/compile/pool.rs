@@ -35,6 +35,7 @@ impl Compiler<'_, '_> {
             sticky: pool.policy.0 == Policy::StickyCookie,
             cookie,
             backends,
+            protocol: pool.protocol.0,
             host: pool.host.value,
             slow_start: pool.slow_start.value,
             via: pool.via,

@@ -12,7 +12,8 @@ use crate::config::spelling::{
     Spelled, spelled,
 };
 use crate::plan::{
-    BackendAddress, FileState, HashOn, HealthInit, HostHeader, OnDown, OnDrain, SameSite, StatusSet,
+    BackendAddress, FileState, HashOn, HealthInit, HostHeader, OnDown, OnDrain, PoolProtocol, SameSite,
+    StatusSet,
 };
 
 #[derive(Deserialize, Serialize, JsonSchema)]
@@ -24,6 +25,8 @@ pub(crate) struct Pool {
     /// Who answers: `"host:port"`, or a table where more is to be said.
     #[schemars(length(min = 1, max = 1000))]
     pub(crate) backends: Option<Vec<Backend>>,
+    /// What backends speak: http/1.1, or h2c (HTTP/2 without TLS, known beforehand).
+    pub(crate) protocol: OneOf<PoolProtocol>,
     /// The Host that backends see: preserve, backend (its address) or a name.
     pub(crate) host: Spelled<HostHeader>,
     /// What consistent_hash hashes: client_ip, path, cookie:NAME, header:NAME or query:NAME.
@@ -54,6 +57,7 @@ impl Default for Pool {
         Self {
             policy: OneOf(Policy::RoundRobin),
             backends: None,
+            protocol: OneOf(PoolProtocol::Http1),
             host: spelled("preserve"),
             hash_on: spelled("client_ip"),
             hash_key: None,

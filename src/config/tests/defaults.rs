@@ -101,6 +101,7 @@ fn a_pool_needs_only_its_backends() {
             on_drain: OnDrain::Keep,
         },
         backends: vec![backend("127.0.0.1:9001"), backend("[::1]:80")],
+        protocol: PoolProtocol::Http1,
         host: HostHeader::Preserve,
         slow_start: Duration::ZERO,
         via: false,

@@ -3,6 +3,7 @@
 mod backend;
 mod client;
 mod config;
+mod h2_backend;
 mod message;
 mod proxy;
 mod reply;
@@ -15,6 +16,7 @@ use std::time::Duration;
 pub use backend::Backend;
 pub use client::{Ask, Client};
 pub use config::Config;
+pub use h2_backend::{H2Backend, H2Reply};
 pub use message::{Request, Response};
 pub use proxy::{Line, Proxy};
 pub use reply::Reply;

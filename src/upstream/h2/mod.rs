@@ -1,0 +1,358 @@
+//! HTTP/2 towards one backend: few connections, and many requests on each.
+//!
+//! Start at [`Connections::send`]. Which connection takes a request is [`choice`]'s pure decision;
+//! while all are full it waits here, first come first served, where it is counted and has a limit.
+//! A request that a backend provably did nothing with (a stream refused, or begun after the last
+//! one that a GOAWAY admits) goes out again by itself; what else failed is for the caller to judge.
+
+mod choice;
+mod connection;
+mod part;
+
+use std::cell::{Cell, RefCell};
+use std::error::Error;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use hyper::Request;
+use tokio::sync::Notify;
+
+use self::choice::{CONNECTIONS, Choice, Queue, STREAMS, Seen, Wish, choose};
+pub use self::connection::Ping;
+use self::connection::{Connection, Stream};
+use self::part::Part;
+pub use self::part::Share;
+use super::{
+    Client, JUST_USED, Keep, Limits, Link, SURELY_ALIVE, SendError, SendErrorKind, Sent, Take, classify,
+    head, not_connected,
+};
+use crate::http::body::{Progress, Upload};
+use crate::http::headers::to_http2;
+use crate::http::replay::Replay;
+use crate::http::timer::Wake;
+
+/// How often a request that nothing was done with goes out again: each time the connection that
+/// said so takes no more, so that the last finds a new one.
+const RESENDS: usize = CONNECTIONS + 1;
+
+/// One thread's HTTP/2 connections to one backend.
+pub struct Connections {
+    open: RefCell<Vec<Rc<Connection>>>,
+    opening: Cell<usize>,
+    /// Streams that the next connection will carry, judging by the last.
+    expected: Cell<usize>,
+    waiting: Cell<usize>,
+    bell: Rc<Notify>,
+    newest: Cell<u64>,
+    /// The newest when one was last found broken: those up to it may be broken too.
+    suspect: Cell<u64>,
+    retired: Cell<bool>,
+    ping: Ping,
+}
+
+impl Connections {
+    pub fn new(ping: Ping) -> Self {
+        Self {
+            open: RefCell::default(),
+            opening: Cell::new(0),
+            expected: Cell::new(STREAMS),
+            waiting: Cell::new(0),
+            bell: Rc::default(),
+            newest: Cell::new(0),
+            suspect: Cell::new(0),
+            retired: Cell::new(false),
+            ping,
+        }
+    }
+
+    /// Sends one request and waits for the head of its answer.
+    pub(super) async fn send(
+        &self,
+        client: &Client,
+        addresses: impl FnOnce() -> Arc<[SocketAddr]>,
+        request: Request<Upload>,
+        progress: Option<Rc<Progress>>,
+        take: Take,
+        mut limits: Limits<'_>,
+    ) -> Result<Sent, SendError> {
+        let (original, upload) = request.into_parts();
+        let body = Rc::new(RefCell::new(Replay::new(upload)));
+        let whole = |body: &RefCell<Replay>| {
+            let upload = body.borrow_mut().take()?;
+            Some(Request::from_parts(original.clone(), upload))
+        };
+        let mut addresses = Some(addresses);
+        let mut resolved = None;
+        let mut resends = 0;
+        loop {
+            let addresses =
+                || resolved.get_or_insert_with(|| (addresses.take().expect("asked once"))()).clone();
+            let fresh = take == Take::Fresh || resends > 0;
+            let (stream, reused) = match self.stream(client, addresses, take, fresh, &limits).await {
+                Ok(found) => found,
+                Err(kind) => return Err(SendError { kind, unsent: whole(&body), reused: false }),
+            };
+            limits.now = Instant::now();
+            // On what the caller has asked to be fresh, a failure says something of the backend.
+            let reused = reused && take != Take::Fresh;
+            let mut parts = original.clone();
+            to_http2(&mut parts);
+            let request = Request::from_parts(parts, Part::new(&body, &stream));
+            let mut sender = stream.0.sender();
+            let answer = pin!(sender.try_send_request(request));
+            let error = match head(answer, &limits, &progress).await {
+                Ok(Ok(response)) => {
+                    let link = Link::Shared(Share::new(body, stream));
+                    return Ok(Sent { response, link, reused });
+                }
+                Ok(Err(error)) => error,
+                Err(kind) => {
+                    body.borrow_mut().detach();
+                    return Err(SendError { kind, unsent: None, reused });
+                }
+            };
+            let never_sent = error.message().is_some();
+            let error = error.into_error();
+            let lost = if never_sent { Lost::Leaving } else { Lost::of(&error) };
+            if matches!(lost, Lost::Leaving | Lost::Broken) {
+                self.suspect(&stream.0);
+            }
+            let unsent = match lost {
+                Lost::Refused | Lost::Leaving => whole(&body),
+                Lost::Reset | Lost::Broken => None,
+            };
+            let kind = classify(error, &progress);
+            match unsent {
+                Some(request) if resends < RESENDS && !matches!(kind, SendErrorKind::Upload) => {
+                    resends += 1;
+                    *body.borrow_mut() = Replay::new(request.into_body());
+                }
+                unsent => {
+                    body.borrow_mut().detach();
+                    return Err(SendError { kind, unsent, reused: reused && resends == 0 });
+                }
+            }
+        }
+    }
+
+    /// A stream, and whether its connection has carried others.
+    async fn stream(
+        &self,
+        client: &Client,
+        addresses: impl FnOnce() -> Arc<[SocketAddr]>,
+        take: Take,
+        fresh: bool,
+        limits: &Limits<'_>,
+    ) -> Result<(Rc<Stream>, bool), SendErrorKind> {
+        let mut place: Option<Place<'_>> = None;
+        let mut since = None;
+        loop {
+            let now = Instant::now();
+            self.prune(client.keep.get(), now);
+            let wish = Wish {
+                after: fresh.then(|| self.suspect.get()),
+                quiet: if take == Take::Lively { SURELY_ALIVE } else { Duration::MAX },
+            };
+            let choice = self.choose(wish, place.is_some(), now);
+            let limit = match choice {
+                Choice::Take(place) => match self.take(place, take, now).await {
+                    Some(stream) => return Ok((stream, true)),
+                    None => continue,
+                },
+                Choice::Open { instead } => {
+                    drop(place);
+                    if let Some(instead) = instead {
+                        self.open.borrow_mut().remove(instead);
+                    }
+                    return Ok((self.open(client, &addresses(), limits).await?, false));
+                }
+                Choice::Wait => limits.connect,
+                Choice::Full if place.is_none() && self.waiting.get() >= limits.max_held => {
+                    return Err(SendErrorKind::Full { waited: false });
+                }
+                Choice::Full => limits.hold,
+            };
+            place.get_or_insert_with(|| Place::new(&self.waiting));
+            limits.timer.set(*since.get_or_insert(now), limit);
+            match limits.timer.limit(self.bell.notified()).await {
+                Ok(()) => {}
+                Err(Wake::Due) if choice == Choice::Full => return Err(SendErrorKind::Full { waited: true }),
+                Err(wake) => return Err(not_connected(wake)),
+            }
+        }
+    }
+
+    fn choose(&self, wish: Wish, waits: bool, now: Instant) -> Choice {
+        let open = self.open.borrow();
+        let mut seen = [Seen { id: 0, streams: 0, limit: 0, quiet: Duration::ZERO }; CONNECTIONS];
+        let count = open.len().min(CONNECTIONS);
+        for (seen, connection) in seen.iter_mut().zip(open.iter()) {
+            *seen = connection.seen(now);
+        }
+        // Who has been called goes first, whoever else waits.
+        let before = if waits { 0 } else { self.waiting.get() };
+        let queue = Queue { opening: self.opening.get(), expected: self.expected.get(), before };
+        choose(&seen[..count], wish, queue)
+    }
+
+    /// Enters a connection; one that has idled only after one more turn of the event loop, which
+    /// shows an end that is already there.
+    async fn take(&self, place: usize, take: Take, now: Instant) -> Option<Rc<Stream>> {
+        let (connection, quiet) = {
+            let open = self.open.borrow();
+            (open[place].clone(), open[place].seen(now).quiet)
+        };
+        let stream = connection.enter();
+        if quiet > Duration::ZERO && !(take == Take::Idle && quiet < JUST_USED) {
+            tokio::task::yield_now().await;
+        }
+        (!connection.is_over()).then_some(stream)
+    }
+
+    async fn open(
+        &self,
+        client: &Client,
+        addresses: &[SocketAddr],
+        limits: &Limits<'_>,
+    ) -> Result<Rc<Stream>, SendErrorKind> {
+        let opening = Opening::new(self);
+        let (socket, _) = client.connect(addresses, limits).await?;
+        self.newest.set(self.newest.get() + 1);
+        let (id, bell) = (self.newest.get(), self.bell.clone());
+        let connection = Connection::open(socket, client.descriptors.take(), id, self.ping, bell);
+        let connection = match limits.timer.limit(connection).await {
+            Ok(Ok(connection)) => connection,
+            Ok(Err(error)) if is_nonsense(&error) => return Err(SendErrorKind::BadResponse(error)),
+            Ok(Err(error)) => return Err(SendErrorKind::Reset(error)),
+            Err(wake) => return Err(not_connected(wake)),
+        };
+        let stream = connection.enter();
+        let room = connection.seen(limits.now).room();
+        self.expected.set(connection.seen(limits.now).limit.min(STREAMS));
+        if !self.retired.get() {
+            self.open.borrow_mut().push(connection);
+        }
+        drop(opening);
+        for _ in 0..room.min(self.waiting.get()) {
+            self.bell.notify_one();
+        }
+        Ok(stream)
+    }
+
+    /// A connection takes no more; neither need those that were opened before it be alive.
+    fn suspect(&self, connection: &Connection) {
+        if !connection.is_left() {
+            connection.leave();
+            self.suspect.set(self.newest.get());
+        }
+    }
+
+    /// Forgets what takes no further stream. It ends with the last one that it carries.
+    fn prune(&self, keep: Keep, now: Instant) {
+        self.open.borrow_mut().retain(|connection| {
+            let quiet = connection.seen(now).quiet;
+            let wanted = quiet < keep.idle && (keep.max_idle > 0 || !connection.is_idle());
+            !connection.is_over() && !keep.is_old(connection.born, now) && wanted
+        });
+    }
+
+    pub fn sweep(&self, keep: Keep, now: Instant) {
+        self.prune(keep, now);
+    }
+
+    /// Whether one more request would have to wait for a stream.
+    pub fn is_full(&self) -> bool {
+        let wish = Wish { after: None, quiet: Duration::MAX };
+        // Which is most of the time known without looking at the clock.
+        self.open.borrow().len() + self.opening.get() >= CONNECTIONS
+            && self.choose(wish, false, Instant::now()) == Choice::Full
+    }
+
+    pub fn idle(&self) -> usize {
+        self.open.borrow().iter().filter(|connection| connection.is_idle()).count()
+    }
+
+    /// Closes every connection that carries nothing.
+    pub fn close_idle(&self) {
+        self.open.borrow_mut().retain(|connection| !connection.is_idle());
+    }
+
+    /// Nothing is kept for later: each connection ends with the last stream that it carries.
+    pub fn retire(&self) {
+        self.retired.set(true);
+        self.open.borrow_mut().clear();
+    }
+}
+
+/// What is known of a request that got no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Lost {
+    /// The backend did nothing with it, and takes others.
+    Refused,
+    /// The backend did nothing with it, and the connection takes no more.
+    Leaving,
+    /// The stream alone has ended. Nobody knows what was done.
+    Reset,
+    /// The connection has. Nor here.
+    Broken,
+}
+
+impl Lost {
+    /// RFC 9113 section 8.7.
+    fn of(error: &hyper::Error) -> Self {
+        let Some(error) = cause(error) else { return Self::Broken };
+        let refused = error.is_remote() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
+        match (error.is_reset(), error.is_go_away()) {
+            (true, _) if refused => Self::Refused,
+            (true, _) => Self::Reset,
+            // Streams that a GOAWAY leaves in place learn of the end, when it comes, in another way.
+            (_, true) if error.is_remote() => Self::Leaving,
+            _ => Self::Broken,
+        }
+    }
+}
+
+/// Whether what came breaks the rules of HTTP/2.
+pub(super) fn is_nonsense(error: &hyper::Error) -> bool {
+    cause(error).is_some_and(|error| error.is_library())
+}
+
+fn cause(error: &hyper::Error) -> Option<&h2::Error> {
+    error.source()?.downcast_ref()
+}
+
+/// One who waits.
+struct Place<'a>(&'a Cell<usize>);
+
+impl<'a> Place<'a> {
+    fn new(waiting: &'a Cell<usize>) -> Self {
+        waiting.set(waiting.get() + 1);
+        Self(waiting)
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
+}
+
+/// A connection on its way. However that ends, somebody who waited for it looks again.
+struct Opening<'a>(&'a Connections);
+
+impl<'a> Opening<'a> {
+    fn new(connections: &'a Connections) -> Self {
+        connections.opening.set(connections.opening.get() + 1);
+        Self(connections)
+    }
+}
+
+impl Drop for Opening<'_> {
+    fn drop(&mut self) {
+        self.0.opening.set(self.0.opening.get() - 1);
+        self.0.bell.notify_one();
+    }
+}
