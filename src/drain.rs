@@ -121,6 +121,8 @@ pub struct Drain {
     pub keeps: bool,
     /// Every thread has seen the phase: from now on "nothing in flight" means what it says.
     acknowledged: bool,
+    /// Until then sessions may come that nobody here has counted.
+    strangers_until: Option<Instant>,
     stage: Stage,
 }
 
@@ -157,7 +159,20 @@ pub enum Step {
 
 impl Drain {
     pub fn begin(keeps: bool, deadline: Option<Instant>, now: Instant) -> Self {
-        Self { began: now, deadline, keeps, acknowledged: false, stage: Stage::Waiting }
+        Self {
+            began: now,
+            deadline,
+            keeps,
+            acknowledged: false,
+            strangers_until: None,
+            stage: Stage::Waiting,
+        }
+    }
+
+    /// It goes on from an earlier process, whose sessions are known here only once they come: until
+    /// then a count of none does not mean that nobody is left.
+    pub fn expect_strangers(&mut self, until: Instant) {
+        self.strangers_until = Some(until);
     }
 
     /// A second order can only hurry the first.
@@ -201,7 +216,11 @@ impl Drain {
                 self.acknowledged = false;
                 Some(Step::CloseTokens)
             }
-            Stage::Waiting if idle && (!self.keeps || left.sessions == 0) => self.empty(),
+            Stage::Waiting
+                if idle && (!self.keeps || left.sessions == 0 && !self.strangers_may_come(now)) =>
+            {
+                self.empty()
+            }
             Stage::Closing if idle => self.empty(),
             Stage::Cutting { until } if idle || until <= now => self.empty(),
             _ => None,
@@ -211,6 +230,10 @@ impl Drain {
     fn empty(&mut self) -> Option<Step> {
         self.stage = Stage::Emptying;
         Some(Step::CloseIdle)
+    }
+
+    fn strangers_may_come(&self, now: Instant) -> bool {
+        self.strangers_until.is_some_and(|until| now < until)
     }
 
     /// The last fifth of the deadline, at least a second of it and at most half a minute.
@@ -247,6 +270,19 @@ mod tests {
         assert!(words.drifts());
         words.file_says(Phase::Draining);
         assert_eq!(words.phase(), Phase::Active);
+    }
+
+    #[test]
+    fn a_drain_of_an_earlier_process_waits_for_whom_that_one_knew() {
+        let began = Instant::now();
+        let at = |seconds| began + Duration::from_secs(seconds);
+        let mut drain = Drain::begin(true, Some(at(600)), began);
+        drain.expect_strangers(at(300));
+        drain.acknowledge();
+        assert_eq!(drain.step(Left::default(), at(299)), None);
+        assert!(drain.holds_tokens());
+        assert_eq!(drain.step(Left { sessions: 1, ..Left::default() }, at(301)), None);
+        assert_eq!(drain.step(Left::default(), at(302)), Some(Step::CloseIdle));
     }
 
     #[test]

@@ -113,6 +113,7 @@ impl Control {
         self.recall_words();
         self.retarget();
         self.drain_what_should();
+        self.expect_strangers();
     }
 
     async fn tick(&mut self) -> Option<ShutdownReport> {

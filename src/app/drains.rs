@@ -8,6 +8,7 @@ use super::fleet::{Key, publish};
 use super::report;
 use super::worker::Order;
 use crate::drain::{Phase, Step};
+use crate::plan::PoolPlan;
 use crate::telemetry::DrainOutcome;
 
 impl Control {
@@ -21,6 +22,20 @@ impl Control {
             .collect();
         for key in due {
             self.phase_turned(&key, None);
+        }
+    }
+
+    /// Clients of an earlier process still hold tokens where the key has outlived it, and show
+    /// themselves within a session's window if they are there at all.
+    pub fn expect_strangers(&mut self) {
+        let (now, kept) = (Instant::now(), self.plan.server.state_dir.is_some());
+        let outlives = |pool: &&PoolPlan| kept || !pool.cookie.keys.is_empty();
+        let pools: Vec<_> = self.plan.pools.iter().filter(outlives).map(|pool| pool.name.clone()).collect();
+        for (_, member) in self.fleet.iter_mut().filter(|(key, _)| pools.contains(&key.0)) {
+            let until = now + member.session_window();
+            if let Some(following) = &mut member.drain {
+                following.drain.expect_strangers(until);
+            }
         }
     }
 

@@ -458,6 +458,10 @@ async fn an_operators_word_survives_a_restart_where_there_is_a_state_dir() {
     assert_eq!(left.reason.as_deref(), Some("deploy 42"));
     let deadline = left.drain.and_then(|drain| drain.deadline_seconds).expect("the deadline is kept");
     assert!((500.0..=600.0).contains(&deadline), "{deadline}");
+    // It has looked several times at who is left, and counted nobody yet.
+    let later = async || proxy.status().await.uptime_seconds > 0.5;
+    eventually("half a second has passed", later).await;
+    assert_eq!(proxy.backend("app/a").await.state, "draining");
     let mut again = proxy.client();
     again.cookies = std::mem::take(&mut known.cookies);
     assert_eq!(again.get("/").await.served_by(), "a", "the key was kept as well");
