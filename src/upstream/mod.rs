@@ -186,7 +186,9 @@ impl Client {
         mut limits: Limits<'_>,
     ) -> Result<Sent, SendError> {
         if self.keep.get().protocol == PoolProtocol::H2c {
-            return self.shared.send(self, addresses, request, progress, take, limits).await;
+            // Boxed: it is several times the size of all that follows, and whatever sends a request
+            // would be as large.
+            return Box::pin(self.shared.send(self, addresses, request, progress, take, limits)).await;
         }
         let (mut alone, reused) = match self.take(take, limits.now).await {
             Some(alone) => (alone, true),
