@@ -72,7 +72,7 @@ fn has_fitting_size(head: &Head) -> bool {
         Kind::Priority => head.length == 5,
         Kind::Reset | Kind::WindowUpdate => head.length == 4,
         Kind::Settings if head.is(ACK) => head.length == 0,
-        Kind::Settings => head.length % 6 == 0,
+        Kind::Settings => head.length.is_multiple_of(6),
         Kind::Ping => head.length == 8,
         _ => true,
     }

@@ -66,8 +66,11 @@ async fn verdict(wire: &mut FrameWire, stream: u32) -> Verdict {
     }
 }
 
+/// What it is, its fields, and what comes of it.
+type Case<'a> = (&'a str, Vec<(&'a str, &'a str)>, Verdict);
+
 /// Sends each head on a stream of its own, all on one connection.
-async fn heads(cases: &[(&str, Vec<(&str, &str)>, Verdict)]) {
+async fn heads(cases: &[Case<'_>]) {
     let backend = Backend::start("a").await;
     let proxy = proxy(&backend).await;
     let mut wire = FrameWire::open(proxy.address).await;
