@@ -4,8 +4,8 @@
 //! what a message may look like and what is sent on in its place. Knows neither routes nor pools.
 //!
 //! A request's head is read in this order, each step pure: [`check::check`] refuses what no backend
-//! should see, [`upgrade::requested`] recognises a tunnel, [`forwarded::Trust::client_address`]
-//! finds the client; [`headers::strip_request`] drops what was meant for this hop,
+//! should see, [`max_forwards::spend`] counts a hop, [`upgrade::requested`] recognises a tunnel,
+//! [`forwarded::Trust::client_address`] finds the client; [`headers::strip_request`] drops what was meant for this hop,
 //! [`forwarded::Trust::forward`] says where the request came from, then the route's own edits, and
 //! last [`upgrade::Upgrade::restore`] or [`headers::frame`]. An answer's: [`answer::check`], then
 //! [`headers::strip_response`]. What follows a body passes [`trailers::keep_allowed`].
@@ -20,6 +20,7 @@ pub mod body;
 pub mod check;
 pub mod forwarded;
 pub mod headers;
+pub mod max_forwards;
 mod pseudo;
 pub mod replay;
 pub mod secure;

@@ -37,10 +37,11 @@ use self::message::Message;
 pub use self::visitor::Visitor;
 use crate::http::body::{self, Progress, Upload, UploadState};
 use crate::http::headers::{self, X_REQUEST_ID};
+use crate::http::max_forwards::Spent;
 use crate::http::timer::Wheel;
 use crate::http::tunnel::Scratch;
 use crate::http::upgrade::Upgrade;
-use crate::http::{answer, check};
+use crate::http::{answer, check, max_forwards};
 use crate::live::{Live, Look, Site, View};
 use crate::plan::Action;
 use crate::pool::affinity::mark_private;
@@ -203,6 +204,9 @@ impl Proxy {
         }
         exchange.uri = parts.uri.clone();
         let upload = accept(exchange, incoming)?;
+        if max_forwards::spend(&exchange.method, &mut parts.headers) == Spent::Here {
+            return Ok(Answer::Own(options()));
+        }
         let mut message = Message::new(parts, upload)?;
         loop {
             let view = exchange.view.clone();
@@ -235,6 +239,12 @@ impl Proxy {
             }
         }
     }
+}
+
+/// What OPTIONS asks of this proxy itself.
+fn options() -> Response<Bytes> {
+    let allow = (ALLOW, HeaderValue::from_static(check::ALLOW));
+    rewrite::respond(StatusCode::NO_CONTENT, &[allow], &Bytes::new())
 }
 
 /// Takes the request's body, unless it is known to be too large.

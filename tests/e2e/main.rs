@@ -20,6 +20,7 @@ mod hold;
 mod hostile;
 mod http2;
 mod hygiene;
+mod max_forwards;
 mod reload;
 mod responses;
 mod retry;
