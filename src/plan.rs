@@ -170,6 +170,8 @@ pub struct ListenerLimits {
 pub struct RoutePlan {
     /// Shown in logs and metrics; made from the matcher where the file gives none.
     pub name: String,
+    /// `None` matches both.
+    pub scheme: Option<Scheme>,
     pub hosts: Vec<HostPattern>,
     pub path: PathPattern,
     /// Empty means every method.
@@ -180,6 +182,22 @@ pub struct RoutePlan {
     pub request_headers: HeaderEdits,
     pub response_headers: HeaderEdits,
     pub tunnel_idle_timeout: Duration,
+}
+
+/// What a client came by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scheme {
+    Http,
+    Https,
+}
+
+impl Scheme {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https => "https",
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

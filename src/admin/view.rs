@@ -66,6 +66,9 @@ pub struct CertificateView {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RouteView {
     pub name: String,
+    /// `http` or `https`; nothing for both.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scheme: Option<String>,
     pub hosts: Vec<String>,
     pub path: String,
     pub methods: Vec<String>,

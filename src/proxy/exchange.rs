@@ -20,6 +20,7 @@ use crate::http::serve::Call;
 use crate::http::target::Target;
 use crate::http::timer::Timer;
 use crate::live::{Route, View};
+use crate::plan::Scheme;
 use crate::pool::Pool;
 use crate::pool::backend::{Lease, Post};
 use crate::telemetry::access_log::Record;
@@ -38,6 +39,8 @@ pub struct Exchange {
     pub given_id: Option<HeaderValue>,
     pub peer: Rc<Peer>,
     pub client: IpAddr,
+    /// How the client came, of which a proxy before us may have told.
+    pub scheme: Scheme,
     pub version: Version,
     pub method: Method,
     pub uri: Uri,
@@ -84,6 +87,7 @@ impl Exchange {
             id: proxy.ids.next(),
             given_id: request_id(headers, peer.trusted()),
             client: view.snapshot.trust.client_address(&peer, headers),
+            scheme: view.snapshot.trust.scheme(&peer, headers, visitor.scheme()),
             peer,
             version: request.version(),
             method: request.method().clone(),

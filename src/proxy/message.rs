@@ -139,7 +139,7 @@ impl Message {
         let parts = &mut self.parts;
         headers::strip_request(&mut parts.headers);
         let trust = &exchange.view.snapshot.trust;
-        let scheme = exchange.visitor.scheme();
+        let scheme = exchange.visitor.scheme().name();
         trust.forward(&exchange.peer, scheme, exchange.target.authority(), &mut parts.headers);
         for name in &exchange.view.snapshot.subject_headers {
             headers::remove_spellings(&mut parts.headers, name);

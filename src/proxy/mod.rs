@@ -36,6 +36,7 @@ use self::exchange::Exchange;
 use self::message::Message;
 pub use self::visitor::Visitor;
 use crate::http::body::{self, Progress, Upload, UploadState};
+use crate::http::check::BadRequest;
 use crate::http::headers::{self, X_REQUEST_ID};
 use crate::http::max_forwards::Spent;
 use crate::http::timer::Wheel;
@@ -43,7 +44,7 @@ use crate::http::tunnel::Scratch;
 use crate::http::upgrade::Upgrade;
 use crate::http::{answer, check, max_forwards};
 use crate::live::{Live, Look, Site, View};
-use crate::plan::Action;
+use crate::plan::{Action, TemplatePart};
 use crate::pool::affinity::mark_private;
 use crate::pool::backend::{Post, Vitals};
 use crate::route::rewrite;
@@ -211,7 +212,7 @@ impl Proxy {
         loop {
             let view = exchange.view.clone();
             let (host, path) = (exchange.target.host(), exchange.uri.path());
-            let Some(place) = view.snapshot.router.find(host, path, &exchange.method) else {
+            let Some(place) = view.snapshot.router.find(exchange.scheme, host, path, &exchange.method) else {
                 return Err(ProxyError::NoRoute { host: host.to_owned(), path: path.to_owned() });
             };
             let route = &view.snapshot.routes[*place];
@@ -221,6 +222,9 @@ impl Proxy {
                     return Ok(Answer::Own(rewrite::respond(*status, headers, &route.body)));
                 }
                 Action::Redirect { to, status } => {
+                    if host.is_empty() && to.contains(&TemplatePart::Host) {
+                        return Err(ProxyError::BadRequest(BadRequest::MissingHost));
+                    }
                     let to = rewrite::location(
                         to,
                         exchange.target.host(),

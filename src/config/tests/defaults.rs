@@ -56,6 +56,7 @@ fn two_lines_are_a_whole_configuration() {
         plan.routes,
         [RoutePlan {
             name: "default".into(),
+            scheme: None,
             hosts: vec![],
             path: PathPattern::Prefix("/".into()),
             methods: vec![],
