@@ -136,10 +136,22 @@ impl fmt::Debug for Secret {
 pub struct ListenerPlan {
     pub name: String,
     pub bind: Vec<SocketAddr>,
+    /// Which PROXY header comes before everything else.
+    pub proxy_protocol: ProxyProtocol,
     /// `None`: in the clear.
     pub tls: Option<TlsPlan>,
     pub protocols: Protocols,
     pub limits: ListenerLimits,
+}
+
+/// The PROXY header that every connection of a listener begins with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProxyProtocol {
+    Off,
+    V1,
+    V2,
+    /// Either, but one of them.
+    Any,
 }
 
 /// What is spoken on a listener: at least one of the two versions.

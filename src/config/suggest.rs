@@ -150,7 +150,6 @@ const VALUES: &[(&str, &str)] = &[
 
 /// Keys that come with a later version, by the kind of place they belong to.
 const LATER_KEYS: &[(&str, &str)] = &[
-    ("listener.proxy_protocol", "TLS and HTTP/2"),
     ("listener.min_body_rate", "failover"),
     ("pool.tls", "TLS and HTTP/2"),
     ("pool.health.grpc", "TLS and HTTP/2"),

@@ -61,7 +61,9 @@ impl Trust {
         Peer { address, trusted: self.trusts(address), spelled }
     }
 
-    fn trusts(&self, address: IpAddr) -> bool {
+    /// IPv4 counts where it comes mapped into IPv6.
+    pub fn trusts(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
         self.proxies.iter().any(|net| net.contains(&address))
     }
 

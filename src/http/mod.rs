@@ -1,7 +1,7 @@
-//! HTTP mechanics, true for any proxy: [`secure`] shakes hands, [`serve`] turns a connection into
-//! requests, [`body`]
-//! carries bytes, [`tunnel`] what follows an upgrade, [`timer`] limits every wait. The rest says
-//! what a message may look like and what is sent on in its place. Knows neither routes nor pools.
+//! HTTP mechanics, true for any proxy: [`proxied`] hears who is behind a balancer, [`secure`] shakes
+//! hands, [`serve`] turns a connection into requests, [`body`] carries bytes, [`tunnel`] what follows
+//! an upgrade, [`timer`] limits every wait. The rest says what a message may look like and what is
+//! sent on in its place. Knows neither routes nor pools.
 //!
 //! A request's head is read in this order, each step pure: [`check::check`] refuses what no backend
 //! should see, [`max_forwards::spend`] counts a hop, [`upgrade::requested`] recognises a tunnel,
@@ -21,6 +21,7 @@ pub mod check;
 pub mod forwarded;
 pub mod headers;
 pub mod max_forwards;
+pub mod proxied;
 mod pseudo;
 pub mod replay;
 pub mod secure;

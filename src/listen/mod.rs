@@ -1,10 +1,11 @@
 //! Sockets in: bytes, no HTTP.
 //!
-//! [`bind`] opens an address for all threads, [`accept`] takes what comes in, [`tls`] shakes hands,
-//! and [`io`] is what both sides of the proxy read and write through.
+//! [`bind`] opens an address for all threads, [`accept`] takes what comes in, [`proxy_header`] hears
+//! who is behind a balancer, [`tls`] shakes hands, and [`io`] is what both sides of the proxy read and write through.
 
 pub mod accept;
 pub mod io;
+pub mod proxy_header;
 pub mod stream;
 pub mod tls;
 

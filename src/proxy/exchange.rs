@@ -263,7 +263,7 @@ pub fn record_unparsed(proxy: &Proxy, visitor: &Visitor, status: StatusCode) {
         at: SystemTime::now(),
         id: proxy.ids.next().as_str(),
         trace: None,
-        client: visitor.conn.peer.ip().to_canonical(),
+        client: visitor.conn.peer.get().ip().to_canonical(),
         listener: &visitor.listener,
         proto: "http/1.1",
         tls: visitor.tls(),

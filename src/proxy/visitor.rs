@@ -82,7 +82,7 @@ impl Visitor {
         match &*known {
             Some((generation, peer)) if *generation == snapshot.generation => peer.clone(),
             _ => {
-                let peer = Rc::new(snapshot.trust.peer(self.conn.peer.ip()));
+                let peer = Rc::new(snapshot.trust.peer(self.conn.peer.get().ip()));
                 *known = Some((snapshot.generation, peer.clone()));
                 peer
             }

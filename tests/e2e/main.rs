@@ -21,6 +21,7 @@ mod hostile;
 mod http2;
 mod hygiene;
 mod max_forwards;
+mod proxy_protocol;
 mod reload;
 mod responses;
 mod retry;

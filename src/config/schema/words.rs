@@ -3,7 +3,7 @@
 use crate::config::spelling::Words;
 use crate::plan::{
     AccessFormat, ClientAuth, ClientIpFrom, EventFormat, FileState, HealthInit, OnDown, OnDrain, OnFull,
-    PoolProtocol, SameSite, Scheme, TlsVersion,
+    PoolProtocol, ProxyProtocol, SameSite, Scheme, TlsVersion,
 };
 
 macro_rules! words {
@@ -63,6 +63,7 @@ words!(Policy:
     "ip_hash" => IpHash, "consistent_hash" => ConsistentHash, "sticky_cookie" => StickyCookie);
 words!(Protocol: "h2" => H2, "http/1.1" => Http1, "h2c" => H2c);
 words!(PoolProtocol: "http/1.1" => Http1, "h2c" => H2c);
+words!(ProxyProtocol: "off" => Off, "v1" => V1, "v2" => V2, "any" => Any);
 words!(Scheme: "http" => Http, "https" => Https);
 words!(RetryOn:
     "connect" => Connect, "reset_before_response" => ResetBeforeResponse, "response_timeout" => ResponseTimeout);

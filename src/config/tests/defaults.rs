@@ -51,7 +51,17 @@ fn two_lines_are_a_whole_configuration() {
     };
     let bind = vec!["127.0.0.1:8080".parse().unwrap()];
     let protocols = Protocols { http1: true, http2: false };
-    assert_eq!(plan.listeners, [ListenerPlan { name: "default".into(), bind, tls: None, protocols, limits }]);
+    assert_eq!(
+        plan.listeners,
+        [ListenerPlan {
+            name: "default".into(),
+            bind,
+            proxy_protocol: ProxyProtocol::Off,
+            tls: None,
+            protocols,
+            limits
+        }]
+    );
     assert_eq!(
         plan.routes,
         [RoutePlan {

@@ -42,7 +42,8 @@ const LINGER_TIME: Duration = Duration::from_secs(2);
 
 /// What a connection's exchanges and its loop know of each other. One thread only.
 pub struct Conn {
-    pub peer: SocketAddr,
+    /// Who connected, or for whom: a PROXY header may tell.
+    pub peer: Cell<SocketAddr>,
     wheel: Wheel,
     watch: Timer,
     traffic: Arc<Traffic>,
@@ -99,7 +100,7 @@ impl Conn {
     /// `leaving` turns true when the process drains.
     pub fn new(peer: SocketAddr, io: &Io, wheel: &Wheel, leaving: Rc<Cell<bool>>, now: Instant) -> Self {
         Self {
-            peer,
+            peer: Cell::new(peer),
             wheel: wheel.clone(),
             watch: Timer::new(wheel),
             traffic: io.traffic(),
