@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use http::StatusCode;
 use serde_json::Value;
@@ -55,7 +56,8 @@ impl Stage {
 
         let (stop_unix, unix_stopped) = oneshot::channel::<()>();
         let (stop_tcp, tcp_stopped) = oneshot::channel::<()>();
-        let over_unix = serve_unix(socket, door.clone(), async { unix_stopped.await.unwrap_or(()) });
+        let over_unix =
+            serve_unix(Arc::new(socket), door.clone(), async { unix_stopped.await.unwrap_or(()) });
         let over_tcp = serve_tcp(listener, door, async { tcp_stopped.await.unwrap_or(()) });
         let servers = vec![spawn_local(async { over_unix.await.unwrap() }), spawn_local(over_tcp)];
         Self { tcp, unix, events, stop: vec![stop_unix, stop_tcp], servers }
@@ -214,6 +216,7 @@ fn status() -> Status {
             backends: vec![backend_view("b1"), backend_view("[::1]:9001")],
         }],
         totals: Totals { connections: 2, requests_in_flight: 3, tunnels: 1, requests: 812, server_errors: 0 },
+        predecessors: Vec::new(),
         drift: vec!["app/b1 is draining, the file says active".to_owned()],
     }
 }
