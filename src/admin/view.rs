@@ -22,6 +22,7 @@ pub struct Status {
     pub pools: Vec<PoolView>,
     pub totals: Totals,
     /// The processes that this one took over from and that still finish what they had.
+    #[serde(default)]
     pub predecessors: Vec<u32>,
     /// Backends whose state differs from the file's, one sentence each.
     pub drift: Vec<String>,
