@@ -84,6 +84,11 @@ async fn say(socket: &mut WebSocketStream<TcpStream>, text: &str) -> String {
     within("an echo", socket.next()).await.expect("a message").unwrap().to_text().unwrap().to_owned()
 }
 
+async fn hang_up(mut socket: WebSocketStream<TcpStream>) {
+    socket.close(None).await.unwrap();
+    while let Some(Ok(_)) = within("an end", socket.next()).await {}
+}
+
 async fn predecessors(running: &Running, count: usize) {
     eventually(&format!("{count} predecessors"), async || {
         running.status().await["predecessors"].as_array().map(Vec::len) == Some(count)
@@ -138,11 +143,10 @@ async fn three_upgrades_in_a_row_lose_nobody() {
     }
     traffic.end().await;
 
-    for socket in &mut sockets {
-        let echo = say(socket, "after").await;
+    for mut socket in sockets {
+        let echo = say(&mut socket, "after").await;
         assert!(echo.ends_with(": after"), "{echo}");
-        socket.close(None).await.unwrap();
-        while let Some(Ok(_)) = within("an end", socket.next()).await {}
+        hang_up(socket).await;
     }
     // Each was begun in another process.
     for backend in [&a, &b] {
@@ -233,8 +237,7 @@ async fn a_drain_is_not_over_before_an_earlier_process_has_finished_there() {
         backends.into_iter().find(|backend| backend["name"] == home.as_str()).unwrap()["state"].clone()
     };
     assert_eq!(state().await, "draining");
-    socket.close(None).await.unwrap();
-    while let Some(Ok(_)) = within("an end", socket.next()).await {}
+    hang_up(socket).await;
     eventually("it is drained", async || state().await == "drained").await;
 }
 
