@@ -30,9 +30,6 @@ struct Override {
 impl Control {
     /// Writes every word down, if there is a place for it.
     pub(super) fn save_words(&self) {
-        if self.is_replaced() {
-            return;
-        }
         let Some(folder) = &self.plan.server.state_dir else { return };
         let (now, clock) = (Instant::now(), unix());
         let words = self.fleet.iter().filter_map(|(key, member)| {
