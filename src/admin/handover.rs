@@ -41,6 +41,7 @@ pub struct Offer {
     pub elders: Vec<u32>,
     pub backends: Vec<OfferedBackend>,
     pub keys: Vec<OfferedKey>,
+    pub tickets: Vec<OfferedTickets>,
     pub next_drain: u64,
     pub past_drains: Vec<DrainView>,
 }
@@ -125,6 +126,22 @@ pub struct OfferedKey {
     pub pool: String,
     pub id: String,
     pub secret: Vec<u8>,
+}
+
+/// What seals the TLS session tickets of a listener.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct OfferedTickets {
+    pub listener: String,
+    /// The one that seals first.
+    pub secrets: Vec<Vec<u8>>,
+    /// When it no longer does, in seconds since 1970.
+    pub until: u64,
+}
+
+impl std::fmt::Debug for OfferedTickets {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "OfferedTickets({}, ***)", self.listener)
+    }
 }
 
 impl std::fmt::Debug for OfferedKey {

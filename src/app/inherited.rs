@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use listenfd::ListenFd;
 
+use super::secure::TicketsOf;
 use super::upgrade::{Heir, Refusal};
 use crate::plan::{ListenerPlan, StickyKey};
 
@@ -88,6 +89,11 @@ impl Inherited {
                 format!("a socket that was passed is not used: no listener has {}{name}", passed.actual)
             })
             .collect()
+    }
+
+    /// What sealed the earlier process's session tickets.
+    pub(super) fn tickets(&self) -> TicketsOf {
+        self.heir.as_ref().map(Heir::tickets).unwrap_or_default()
     }
 
     /// The sticky keys that the earlier process had made.

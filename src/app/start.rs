@@ -81,7 +81,7 @@ impl Pintle {
         let vitals = fleet.prepare(&plan.pools, &telemetry, threads);
         let keys = keys::ring(&plan, &inherited.keys());
         let shared = reload::shared(&plan.pools, |_| None);
-        let (acceptors, tickets) = secure::acceptors(&plan, &HashMap::new())
+        let (acceptors, tickets) = secure::acceptors(&plan, &inherited.tickets())
             .map_err(|why| cannot("prepare TLS")(io::Error::other(why)))?;
         let carry = Carry { telemetry: &telemetry, vitals: &vitals, shared: &shared, keys: &keys, acceptors };
         let live = Arc::new(ArcSwap::from_pointee(snapshot(plan.clone(), 1, carry)));

@@ -8,6 +8,7 @@ pub mod accept;
 pub mod io;
 pub mod pass;
 pub mod stream;
+pub mod tickets;
 pub mod tls;
 
 use std::io::{Error, ErrorKind, Result};

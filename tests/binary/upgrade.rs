@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 use tokio_tungstenite::WebSocketStream;
 
 use crate::process::{Folder, Running, free, get, pool};
-use crate::support::{Ask, Backend, Client, Reply, Response, Wire, eventually, within};
+use crate::support::{Ask, Backend, Client, Keys, Reply, Response, TlsClient, Wire, eventually, within};
 
 /// Without it the running process would follow the file before it is replaced.
 const BY_HAND: &str = "watch = false\n";
@@ -308,6 +308,26 @@ async fn only_one_at_a_time_and_meanwhile_nothing_can_be_changed() {
     // The file has changed meanwhile, and that is not forgotten.
     eventually("it follows the file", async || running.generation().await == 2).await;
     assert_eq!(running.command(&["drain", "app/a"]).await.exit, Some(0));
+}
+
+#[tokio::test]
+async fn tls_sessions_are_resumed_in_the_new_process() {
+    let (a, keys) = (Backend::start("a").await, Keys::for_names(&["shop.example"]));
+    let folder = Folder::new();
+    let text = folder.config(&pool(&[&a], ""));
+    let listener = format!("[listener.web]\n{}", keys.tls(&["site"]));
+    folder.write("pintle.toml", &text.replace("[listener.web]\n", &listener));
+    let socket = folder.path("admin.sock").display().to_string();
+    let running = Running::start(folder, &["serve", "-c", "pintle.toml"], &socket).await;
+    let client = TlsClient::new(address(&running).await);
+    for resumed in [false, true, true] {
+        let mut wire = client.open("shop.example").await;
+        assert_eq!(wire.is_resumed(), resumed);
+        wire.send("GET / HTTP/1.1\r\nHost: shop.example\r\n\r\n").await;
+        assert_eq!(wire.response("GET").await.expect("an answer").text(), "a");
+        drop(wire);
+        running.upgrade().await;
+    }
 }
 
 #[tokio::test]

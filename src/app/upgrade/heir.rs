@@ -15,7 +15,9 @@ use tokio::io::AsyncReadExt;
 use super::Elder;
 use crate::admin::handover::{self, Commit, MAX_OFFERED, Offer, PROTOCOL, Reply};
 use crate::app::inherited::{Inherited, Passed};
+use crate::app::secure::TicketsOf;
 use crate::listen::pass;
+use crate::listen::tickets::{Tickets, Told};
 use crate::plan::{Secret, StickyKey};
 
 /// Set for a process that is to take over from another: that one's process id. Its stdin is the
@@ -55,6 +57,14 @@ impl Heir {
             (key.pool.clone(), StickyKey { id: key.id.clone(), secret })
         })
         .collect()
+    }
+
+    pub(in crate::app) fn tickets(&self) -> TicketsOf {
+        let told = self.offer.tickets.iter().filter_map(|told| {
+            let keys = Told { secrets: told.secrets.clone(), until: told.until };
+            Some((told.listener.clone(), Tickets::resume(&keys)?))
+        });
+        told.collect()
     }
 
     /// Says that everything runs and waits for the last word. Without it there is no going on.

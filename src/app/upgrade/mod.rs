@@ -42,8 +42,9 @@ pub use self::heir::{Heir, Refusal};
 use super::control::{Control, Echo};
 use super::notify::Notifier;
 use super::report::{self, counted};
-use crate::admin::handover::{self, Commit, Offer, OfferedKey, OfferedListener, PROTOCOL};
+use crate::admin::handover::{self, Commit, Offer, OfferedKey, OfferedListener, OfferedTickets, PROTOCOL};
 use crate::admin::view::{Fault, UpgradeOrder, UpgradeReport};
+use crate::listen::tickets::Told;
 
 /// How long a new process may take to be ready, unless the order says otherwise.
 pub const READY_WITHIN: Duration = Duration::from_secs(30);
@@ -155,6 +156,10 @@ impl Control {
             id: key.id.clone(),
             secret: key.secret.0.clone(),
         });
+        let tickets = self.tickets.iter().map(|(listener, tickets)| {
+            let Told { secrets, until } = tickets.told();
+            OfferedTickets { listener: listener.clone(), secrets, until }
+        });
         let offer = Offer {
             protocol: PROTOCOL,
             pid: std::process::id(),
@@ -165,6 +170,7 @@ impl Control {
             elders: self.elders.iter().map(|elder| elder.pid).collect(),
             backends: self.offered_backends(Instant::now()),
             keys: keys.collect(),
+            tickets: tickets.collect(),
             next_drain: self.next_drain,
             past_drains: self.past_drains.iter().cloned().collect(),
         };
