@@ -61,10 +61,12 @@ impl Control {
     pub(super) async fn end(&mut self, grace: bool, timeout: Option<Duration>) {
         let now = Instant::now();
         if let Some(ending) = &mut self.ending {
-            if !std::mem::take(&mut ending.unasked) {
-                ending.accepts_until = now;
-                ending.deadline = now;
+            if std::mem::take(&mut ending.unasked) {
+                let message = "asked to end, which it is about to do; asked again it ends at once";
+                return self.tell("process", None, message.to_owned());
             }
+            ending.accepts_until = now;
+            ending.deadline = now;
             return;
         }
         self.notifier.say("STOPPING=1");

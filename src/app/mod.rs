@@ -169,6 +169,8 @@ impl Bound {
 pub struct Pintle {
     desk: Desk,
     signals: mpsc::Sender<Signal>,
+    /// Heard from before anybody is told that it runs, so that none is missed.
+    heard: Option<Signals>,
     listeners: Vec<Bound>,
     admin_address: Option<SocketAddr>,
     admin_socket: Option<PathBuf>,
@@ -278,7 +280,7 @@ impl Pintle {
     /// Runs until a signal or the admin API ends it. HUP reloads, TERM and INT drain, a second
     /// one stops now, USR1 opens the logs again, USR2 starts the binary anew.
     pub async fn run(mut self) -> ShutdownReport {
-        let mut signals = match Signals::listen() {
+        let mut signals = match self.heard.take().map_or_else(Signals::listen, Ok) {
             Ok(signals) => signals,
             Err(error) => {
                 tracing::error!(event = "process", %error, "cannot listen for signals");

@@ -18,7 +18,9 @@ use super::notify::Notifier;
 use super::reload::Opened;
 use super::upgrade::Heir;
 use super::worker::{self, Kit, Load};
-use super::{Bound, Options, Pintle, ShutdownReport, Source, StartError, keys, probe, reload, secure};
+use super::{
+    Bound, Options, Pintle, ShutdownReport, Signals, Source, StartError, keys, probe, reload, secure,
+};
 use crate::admin::desk::Desk;
 use crate::admin::events::Events;
 use crate::config::watch::FilesWatch;
@@ -121,6 +123,7 @@ impl Pintle {
         let (echo, echoes) = mpsc::channel(WAITING);
         let (outcomes_tx, outcomes) = mpsc::channel(WAITING);
         let (ended_tx, ended) = oneshot::channel();
+        let own = options.program.is_some();
         let control = Control {
             live,
             generation: 1,
@@ -143,7 +146,7 @@ impl Pintle {
             listeners: Vec::new(),
             sockets: HashMap::new(),
             doors: None,
-            notifier: options.program.as_ref().map(|_| Notifier::from_env()).unwrap_or_default(),
+            notifier: if own { Notifier::from_env() } else { Notifier::default() },
             program: options.program,
             upgrading: None,
             outcomes: outcomes_tx,
@@ -158,9 +161,11 @@ impl Pintle {
             echo,
             plan,
         };
+        let heard = own.then(Signals::listen).transpose().map_err(cannot("listen for signals"))?;
         let pintle = Self {
             desk: desk.clone(),
             signals: signals_tx,
+            heard,
             listeners: bound.iter().map(|opened| opened.bound.clone()).collect(),
             admin_address: door.address(),
             admin_socket: door.path(),

@@ -342,6 +342,33 @@ async fn a_sigusr2_does_the_same() {
 }
 
 #[tokio::test]
+async fn who_stops_every_process_of_a_service_does_not_cut_what_the_old_one_finishes() {
+    let a = Backend::start("a").await;
+    let mut running = Running::over(&[&a], "").await;
+    let (mut first, mut second) = (running.client().await, running.client().await);
+    a.hold();
+    for client in [&mut first, &mut second] {
+        client.send(&Ask::get("/")).await;
+    }
+    a.parked(2).await;
+    running.upgrade().await;
+    running.signal(Signal::TERM);
+    running.tells("asked to end, which it is about to do").await;
+    a.release_one();
+    a.parked(1).await;
+    // Whichever it was, it was answered and the other was not cut.
+    let answer = tokio::select! {
+        answer = first.read("GET") => answer,
+        answer = second.read("GET") => answer,
+    };
+    let answer = answer.expect("an answer");
+    assert_eq!((answer.status, answer.header("connection")), (200, Some("close")));
+    running.signal(Signal::TERM);
+    assert_eq!(running.ends().await.code(), Some(0));
+    running.tells("ended: 1 request finished, 1 request and 0 tunnels cut").await;
+}
+
+#[tokio::test]
 async fn the_admin_socket_and_port_go_over_too() {
     let a = Backend::start("a").await;
     let (folder, tcp) = (Folder::new(), free().to_string());
