@@ -28,7 +28,7 @@ const SPAWN_HOMES: [&str; 7] = [
     "proxy/tunnel.rs",
     "telemetry/access_log/mod.rs",
     "upstream/h2/connection.rs",
-    "upstream/mod.rs",
+    "upstream/alone.rs",
 ];
 
 #[test]

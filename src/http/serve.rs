@@ -49,6 +49,8 @@ content-type: text/plain\r\n\r\n408 header_timeout: too slow a head\n";
 /// What a connection's exchanges and its loop know of each other. One thread only.
 pub struct Conn {
     pub peer: SocketAddr,
+    /// The address of ours that it came to.
+    pub local: Option<SocketAddr>,
     /// Limits the waits of the exchange that is open.
     pub exchange_timer: Timer,
     watch: Timer,
@@ -70,6 +72,7 @@ impl Conn {
     pub fn new(peer: SocketAddr, io: &Io, wheel: &Wheel, leaving: Rc<Cell<bool>>, now: Instant) -> Self {
         Self {
             peer,
+            local: io.socket().local_addr().ok(),
             exchange_timer: Timer::new(wheel),
             watch: Timer::new(wheel),
             traffic: io.traffic(),

@@ -8,6 +8,7 @@ mod message;
 mod proxy;
 mod reply;
 mod tls;
+mod tls_front;
 mod wire;
 
 use std::future::Future;
@@ -21,6 +22,7 @@ pub use message::{Request, Response};
 pub use proxy::{Line, Proxy};
 pub use reply::Reply;
 pub use tls::{Keys, TlsClient, TlsWire};
+pub use tls_front::TlsFront;
 pub use wire::Wire;
 
 /// The one limit of every wait in these tests.
