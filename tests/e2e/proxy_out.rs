@@ -12,13 +12,15 @@ const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 /// A backend that notes with which header each connection began, and how many requests it carried.
 struct Told {
     address: SocketAddr,
-    seen: Arc<Mutex<Vec<(Vec<u8>, usize)>>>,
+    seen: Notes,
 }
+
+type Notes = Arc<Mutex<Vec<(Vec<u8>, usize)>>>;
 
 impl Told {
     async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let (address, seen) = (listener.local_addr().unwrap(), Arc::<Mutex<Vec<_>>>::default());
+        let (address, seen) = (listener.local_addr().unwrap(), Notes::default());
         let notes = seen.clone();
         tokio::spawn(async move {
             while let Ok((socket, _)) = listener.accept().await {
@@ -28,7 +30,7 @@ impl Told {
         Self { address, seen }
     }
 
-    async fn serve(mut wire: Wire, notes: Arc<Mutex<Vec<(Vec<u8>, usize)>>>) {
+    async fn serve(mut wire: Wire, notes: Notes) {
         let mut header = wire.bytes(16).await;
         let length = usize::from(u16::from_be_bytes([header[14], header[15]]));
         header.extend(wire.bytes(length).await);
