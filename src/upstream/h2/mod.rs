@@ -7,10 +7,10 @@
 
 mod choice;
 mod connection;
+mod outcome;
 mod part;
 
 use std::cell::{Cell, RefCell};
-use std::error::Error;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
@@ -24,11 +24,12 @@ use tokio::sync::Notify;
 use self::choice::{CONNECTIONS, Choice, Queue, STREAMS, Seen, Wish, choose};
 use self::connection::Stream;
 pub use self::connection::{Connection, Ping};
+pub(super) use self::outcome::is_nonsense;
+use self::outcome::{Lost, Unopened};
 use self::part::Part;
 pub use self::part::Share;
-use super::alone::Alone;
 use super::errand::{Errand, Limits, SendError, SendErrorKind, Sent, Take, head, not_connected};
-use super::tls::{Offer, TlsFault};
+use super::tls::Offer;
 use super::{Client, Failed, JUST_USED, Keep, Link, Opened, SURELY_ALIVE};
 use crate::http::body::Upload;
 use crate::http::headers::to_http2;
@@ -322,70 +323,6 @@ impl Connections {
         self.retired.set(true);
         self.leave_all();
     }
-}
-
-/// Why there is no stream.
-enum Unopened {
-    Failed(SendErrorKind),
-    /// The backend now speaks HTTP/1; a connection, where one has been opened.
-    Turned(Option<Box<Alone>>),
-}
-
-impl From<SendErrorKind> for Unopened {
-    fn from(kind: SendErrorKind) -> Self {
-        Self::Failed(kind)
-    }
-}
-
-impl Unopened {
-    /// Of a request that is there still, whole unless it has gone out before.
-    fn failed(self, request: Option<Request<Upload>>) -> Failed {
-        match (self, request) {
-            (Self::Turned(alone), Some(request)) => Failed::Turned(request, alone),
-            (Self::Turned(_), None) => {
-                let kind = SendErrorKind::Connect(TlsFault::NoProtocol.into());
-                Failed::Send(SendError { kind, unsent: None, reused: false })
-            }
-            (Self::Failed(kind), unsent) => Failed::Send(SendError { kind, unsent, reused: false }),
-        }
-    }
-}
-
-/// What is known of a request that got no answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Lost {
-    /// The backend did nothing with it, and takes others.
-    Refused,
-    /// The backend did nothing with it, and the connection takes no more.
-    Leaving,
-    /// The stream alone has ended. Nobody knows what was done.
-    Reset,
-    /// The connection has. Nor here.
-    Broken,
-}
-
-impl Lost {
-    /// RFC 9113 section 8.7.
-    fn of(error: &hyper::Error) -> Self {
-        let Some(error) = cause(error) else { return Self::Broken };
-        let refused = error.is_remote() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
-        match (error.is_reset(), error.is_go_away()) {
-            (true, _) if refused => Self::Refused,
-            (true, _) => Self::Reset,
-            // Streams that a GOAWAY leaves in place learn of the end, when it comes, in another way.
-            (_, true) if error.is_remote() => Self::Leaving,
-            _ => Self::Broken,
-        }
-    }
-}
-
-/// Whether what came breaks the rules of HTTP/2.
-pub(super) fn is_nonsense(error: &hyper::Error) -> bool {
-    cause(error).is_some_and(|error| error.is_library())
-}
-
-fn cause(error: &hyper::Error) -> Option<&h2::Error> {
-    error.source()?.downcast_ref()
 }
 
 /// One who waits.
