@@ -44,6 +44,8 @@ const LINGER_TIME: Duration = Duration::from_secs(2);
 pub struct Conn {
     /// Who connected, or for whom: a PROXY header may tell.
     pub peer: Cell<SocketAddr>,
+    /// The address of ours that it came to.
+    pub local: Option<SocketAddr>,
     wheel: Wheel,
     watch: Timer,
     traffic: Arc<Traffic>,
@@ -101,6 +103,7 @@ impl Conn {
     pub fn new(peer: SocketAddr, io: &Io, wheel: &Wheel, leaving: Rc<Cell<bool>>, now: Instant) -> Self {
         Self {
             peer: Cell::new(peer),
+            local: io.socket().local_addr().ok(),
             wheel: wheel.clone(),
             watch: Timer::new(wheel),
             traffic: io.traffic(),
