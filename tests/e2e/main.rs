@@ -26,3 +26,4 @@ mod shutdown;
 mod timeouts;
 mod tls;
 mod websocket;
+mod websocket_relay;

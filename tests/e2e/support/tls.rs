@@ -102,6 +102,13 @@ impl TlsClient {
         Self { address, config: Arc::new(config) }
     }
 
+    /// The same client, with these protocols alone to choose from.
+    pub fn offering(mut self, protocols: &[&str]) -> Self {
+        let names = protocols.iter().map(|name| name.as_bytes().to_vec());
+        Arc::make_mut(&mut self.config).alpn_protocols = names.collect();
+        self
+    }
+
     /// One that shows a certificate of this subject.
     pub fn called(address: SocketAddr, name: &str, authority: &Issuer<'_, KeyPair>) -> Self {
         let (mut params, key) = (CertificateParams::new([]).unwrap(), KeyPair::generate().unwrap());
