@@ -17,7 +17,8 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use super::replay::Replay;
-use super::timer::{Timer, Wake};
+use super::serve::Call;
+use super::timer::Wake;
 use super::trailers;
 
 /// What travels inside a relayed body. Dropped without [`Guard::ended`]: the client went away.
@@ -49,7 +50,7 @@ pub enum Body<G> {
 pub struct Relay<G> {
     incoming: Incoming,
     guard: G,
-    timer: Timer,
+    call: Rc<Call>,
     idle: Duration,
     waiting: bool,
     over: bool,
@@ -61,12 +62,12 @@ impl<G: Guard> Body<G> {
     }
 
     /// Relays `incoming`; waits at most `idle` between its bytes.
-    pub fn relay(incoming: Incoming, mut guard: G, timer: Timer, idle: Duration) -> Self {
+    pub fn relay(incoming: Incoming, mut guard: G, call: Rc<Call>, idle: Duration) -> Self {
         let over = incoming.is_end_stream();
         if over {
             guard.ended(Ending::Complete);
         }
-        Self::Relay(Relay { incoming, guard, timer, idle, waiting: false, over })
+        Self::Relay(Relay { incoming, guard, call, idle, waiting: false, over })
     }
 }
 
@@ -110,6 +111,7 @@ impl<G: Guard> Relay<G> {
                 if self.incoming.is_end_stream() || self.is_at_length(cx) {
                     self.end(Ending::Complete);
                 }
+                self.call.lend();
                 Poll::Ready(Some(Ok(frame)))
             }
             Poll::Ready(Some(Err(error))) => {
@@ -123,9 +125,10 @@ impl<G: Guard> Relay<G> {
             Poll::Pending => {
                 if !self.waiting {
                     self.waiting = true;
-                    self.timer.set(Instant::now(), self.idle);
+                    self.call.want();
+                    self.call.timer.set(Instant::now(), self.idle);
                 }
-                let ending = match std::task::ready!(self.timer.poll(cx)) {
+                let ending = match std::task::ready!(self.call.timer.poll(cx)) {
                     Wake::Due => Ending::Stalled,
                     Wake::Cut => Ending::Cut,
                 };
@@ -148,7 +151,7 @@ impl<G: Guard> Relay<G> {
     fn end(&mut self, ending: Ending) {
         if !self.over {
             self.over = true;
-            self.timer.clear();
+            self.call.timer.clear();
             self.guard.ended(ending);
         }
     }

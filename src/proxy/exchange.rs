@@ -16,6 +16,7 @@ use super::{Proxy, Visitor};
 use crate::http::body::{Ending, Guard, Progress, UploadState};
 use crate::http::forwarded::Peer;
 use crate::http::headers::{request_id, trace_id};
+use crate::http::serve::Call;
 use crate::http::target::Target;
 use crate::http::timer::Timer;
 use crate::live::{Route, View};
@@ -29,6 +30,7 @@ use crate::upstream::Link;
 pub struct Exchange {
     pub proxy: Rc<Proxy>,
     pub visitor: Rc<Visitor>,
+    pub call: Rc<Call>,
     pub view: Rc<View>,
     pub start: Instant,
     pub id: Id,
@@ -110,6 +112,7 @@ impl Exchange {
             tunnelled: false,
             proxy: proxy.clone(),
             visitor: visitor.clone(),
+            call: visitor.conn.opened(),
             view,
         })
     }
@@ -196,7 +199,7 @@ impl Exchange {
             trace: self.trace.as_deref(),
             client: self.client,
             listener: &self.visitor.listener,
-            proto: if self.version == Version::HTTP_10 { "http/1.0" } else { "http/1.1" },
+            proto: spelled(self.version),
             tls: self.visitor.tls(),
             method: self.method.as_str(),
             host: self.target.host(),
@@ -230,6 +233,15 @@ impl Drop for Exchange {
         self.record(now);
         let unread = self.upload.as_ref().is_some_and(|upload| upload.state() != UploadState::Done);
         self.visitor.conn.closed(now, unread);
+    }
+}
+
+/// How the access log writes a version.
+fn spelled(version: Version) -> &'static str {
+    match version {
+        Version::HTTP_10 => "http/1.0",
+        Version::HTTP_2 => "h2",
+        _ => "http/1.1",
     }
 }
 
