@@ -166,11 +166,13 @@ fn absolute(parts: &mut Parts) -> Result<Option<Target>, BadRequest> {
 
 fn origin_form(uri: &Uri) -> Result<Uri, BadRequest> {
     let path = uri.path_and_query().ok_or(BadRequest::BadTarget)?;
-    if path.as_str().starts_with('/') {
-        return Ok(Uri::from(path.clone()));
+    let alone = Uri::from(path.clone());
+    if path.as_str().starts_with('/') && !alone.path().is_empty() {
+        return Ok(alone);
     }
-    // `http://host?query`: the path is empty, which means `/`.
-    let spelled = PathAndQuery::try_from(format!("/{path}", path = path.as_str()));
+    // `http://host?query`: the path is empty, which means `/`. That of `http://host#fragment` calls
+    // itself `/` and would go out as nothing.
+    let spelled = PathAndQuery::try_from(format!("/{}", path.as_str().trim_start_matches('/')));
     spelled.map(Uri::from).map_err(|_| BadRequest::BadTarget)
 }
 
@@ -295,6 +297,8 @@ mod tests {
             ("https://real.example:8443/p", "real.example:8443", "/p"),
             ("HTTP://real.example", "real.example", "/"),
             ("http://real.example?q=1", "real.example", "/?q=1"),
+            ("http://real.example#x", "real.example", "/"),
+            ("http://real.example", "real.example", "/"),
             ("http://[::1]:80/", "[::1]:80", "/"),
         ] {
             let mut parts = parts("GET", target, &[("host", "other.example")]);
