@@ -11,6 +11,7 @@ use ::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version};
 use super::headers::{Coding, coding, options};
 use super::pseudo;
 use super::target::Target;
+use super::upgrade;
 
 /// A method longer than this is none that anybody serves.
 pub const MAX_METHOD: usize = 64;
@@ -38,6 +39,8 @@ pub enum BadRequest {
     Expectation,
     BadConnection,
     UpgradeWithBody,
+    /// CONNECT to what opens no tunnel here.
+    Tunnel,
     Blanks,
     SeveralLengths,
 }
@@ -48,7 +51,7 @@ impl BadRequest {
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
             Self::TargetTooLong => StatusCode::URI_TOO_LONG,
             Self::TooManyHeaders => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-            Self::UnknownCoding | Self::MethodTooLong => StatusCode::NOT_IMPLEMENTED,
+            Self::UnknownCoding | Self::MethodTooLong | Self::Tunnel => StatusCode::NOT_IMPLEMENTED,
             Self::Expectation => StatusCode::EXPECTATION_FAILED,
             Self::MethodCase
             | Self::MissingHost
@@ -80,6 +83,7 @@ impl BadRequest {
             Self::Expectation => "the only expectation served here is 100-continue",
             Self::BadConnection => "the Connection header names too much",
             Self::UpgradeWithBody => "a request to upgrade cannot have a body",
+            Self::Tunnel => "no such tunnel is opened here",
             Self::Blanks => "a header's value begins or ends with a blank",
             Self::SeveralLengths => "there is more than one Content-Length header",
         }
@@ -89,6 +93,7 @@ impl BadRequest {
 /// Refuses what no backend should see, and leaves `parts` with a target in origin-form (or `*`) and
 /// the one `Host` that counts. What is routed by `parts.uri` is therefore what is sent on.
 pub fn check(parts: &mut Parts, max_headers: usize) -> Result<Target, BadRequest> {
+    upgrade::from_connect(parts)?;
     if parts.method == Method::CONNECT || parts.method == Method::TRACE {
         return Err(BadRequest::Method);
     }

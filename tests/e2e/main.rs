@@ -28,4 +28,5 @@ mod shutdown;
 mod timeouts;
 mod tls;
 mod websocket;
+mod websocket_h2;
 mod websocket_relay;

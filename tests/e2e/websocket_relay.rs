@@ -3,14 +3,16 @@
 //!
 //! Start at [`Stand`]. The frames are well formed or not, as a test likes: Pintle judges none.
 
+use std::io::{self, ErrorKind};
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpListener;
 
-use crate::support::{Config, Keys, Proxy, TlsClient, Wire, eventually, within};
+use crate::support::{Config, DEADLINE, Keys, Proxy, TlsClient, Wire, eventually, within};
 
 const HANDSHAKE: &str = "GET /chat HTTP/1.1\r\nHost: shop.example\r\nConnection: Upgrade\r\n\
 Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
@@ -59,23 +61,22 @@ impl Stand {
     }
 
     /// The backend's next connection, its request's head read.
-    async fn accept(&self) -> End {
+    async fn accept(&self) -> Wire {
         let (stream, _) = within("a connection", self.backend.accept()).await.unwrap();
-        let plain = Wire::new(stream);
-        let mut wire: End = Wire { stream: Box::new(plain.stream), buffer: plain.buffer };
+        let mut wire = Wire::new(stream);
         let head = within("a head", wire.head()).await.expect("a head");
         assert!(String::from_utf8(head).unwrap().starts_with("GET /chat HTTP/1.1\r\n"));
         wire
     }
 
-    /// An open tunnel: the client's end and the backend's.
+    /// An open tunnel: the client's end and the backend's, alike.
     async fn tunnel(&self) -> (End, End) {
         let mut client = self.client().await;
         client.send(HANDSHAKE).await;
         let mut backend = self.accept().await;
         backend.send(SWITCH).await;
         assert_eq!(client.response_head().await.expect("a head").status, 101);
-        (client, backend)
+        (client, Wire { stream: Box::new(backend.stream), buffer: backend.buffer })
     }
 
     /// No tunnel is left, and the last one ended by itself.
@@ -375,7 +376,7 @@ async fn both_directions_carry_a_conversation_at_once() {
 #[tokio::test]
 async fn a_large_message_waits_for_its_reader_while_the_other_direction_goes_on() {
     /// More than the sockets on the way can take.
-    const LENGTH: usize = 48 << 20;
+    const LENGTH: usize = 32 << 20;
     let payload = noise(11, LENGTH);
     let message = Arc::new(frame(FIN | 2, Some(MASK), &payload));
     for stand in Stand::both().await {
@@ -442,6 +443,33 @@ async fn either_side_may_end_first_in_the_middle_of_a_frame() {
     }
 }
 
+/// Once a backend has reset, writing to it fails; whether that is noticed before its last words are
+/// read is a race, which a client that never stops talking makes likely.
+#[tokio::test]
+async fn last_words_before_a_reset_arrive_although_the_other_side_still_talks() {
+    let stand = Stand::new(None).await;
+    let goodbye = frame(FIN | 8, None, b"\x03\xeaI do not like this");
+    for _ in 0..300 {
+        let mut client = stand.proxy.wire().await;
+        client.send(HANDSHAKE).await;
+        let mut backend = stand.accept().await;
+        backend.send(SWITCH).await;
+        assert_eq!(client.response_head().await.expect("a head").status, 101);
+        let (mut reads, writes) = client.stream.into_split();
+        let begun = Instant::now();
+        let talking = tokio::task::spawn_blocking(move || {
+            let silenced = |error: io::Error| error.kind() != ErrorKind::WouldBlock;
+            while begun.elapsed() < DEADLINE && !writes.try_write(b"x").is_err_and(silenced) {}
+        });
+        backend.send(&goodbye).await;
+        backend.reset();
+        let mut heard = client.buffer;
+        while within("the end", reads.read_buf(&mut heard)).await.is_ok_and(|read| read > 0) {}
+        assert!(heard == goodbye, "{heard:?} instead of {goodbye:?}");
+        within("the talk", talking).await.unwrap();
+    }
+}
+
 #[tokio::test]
 async fn early_frames_cross_whole_and_only_after_the_backends_101() {
     for stand in Stand::both().await {
@@ -456,20 +484,16 @@ async fn early_frames_cross_whole_and_only_after_the_backends_101() {
                 client_writes.flush().await.unwrap();
                 client_writes
             });
-            let mut backend = stand.accept().await;
+            let backend = stand.accept().await;
             // Another request is answered from start to end meanwhile: what would be sent early
             // has been sent by then.
             let mut other = stand.client().await;
             other.send("GET /chat HTTP/1.1\r\nHost: shop.example\r\n\r\n").await;
             stand.accept().await.send("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await;
             assert_eq!(other.response("GET").await.expect("an answer").status, 200);
-            let mut byte = [0];
-            let read = tokio::select! {
-                biased;
-                read = backend.stream.read(&mut byte) => Some(read),
-                () = std::future::ready(()) => None,
-            };
-            assert!(backend.buffer.is_empty() && read.is_none(), "{read:?} before the 101");
+            let read = backend.stream.try_read(&mut [0]);
+            assert!(backend.buffer.is_empty() && read.is_err(), "{read:?} before the 101");
+            let mut backend: End = Wire { stream: Box::new(backend.stream), buffer: backend.buffer };
 
             let hello = frame(FIN | 1, None, b"welcome");
             backend.send([SWITCH.as_bytes(), &hello].concat()).await;
@@ -504,6 +528,7 @@ async fn a_handshake_that_is_refused_leaves_a_connection_for_requests_and_for_an
         client.send(HANDSHAKE).await;
         let mut backend = stand.accept().await;
         backend.send(SWITCH).await;
+        let mut backend: End = Wire { stream: Box::new(backend.stream), buffer: backend.buffer };
         assert_eq!(client.response_head().await.expect("a head").status, 101);
         cross_both(&mut client, &mut backend, &frame(FIN | 1, Some(MASK), b"at last")).await;
     }
