@@ -233,3 +233,6 @@ pub async fn linger(io: Io, conn: &Conn) {
         }
     }
 }
+
+#[cfg(test)]
+mod fuzz;
