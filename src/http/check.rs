@@ -93,6 +93,9 @@ impl BadRequest {
 /// Refuses what no backend should see, and leaves `parts` with a target in origin-form (or `*`) and
 /// the one `Host` that counts. What is routed by `parts.uri` is therefore what is sent on.
 pub fn check(parts: &mut Parts, max_headers: usize) -> Result<Target, BadRequest> {
+    if parts.version == Version::HTTP_2 && parts.method == Method::CONNECT && parts.uri.host().is_none() {
+        return Err(BadRequest::MissingHost);
+    }
     upgrade::from_connect(parts)?;
     if parts.method == Method::CONNECT || parts.method == Method::TRACE {
         return Err(BadRequest::Method);

@@ -70,6 +70,11 @@ impl ProxyError {
         }
     }
 
+    /// Whether the request breaks the rules of its protocol, whatever it asks for.
+    pub fn is_malformed(&self) -> bool {
+        matches!(self, Self::BadRequest(bad) if bad.status() == StatusCode::BAD_REQUEST)
+    }
+
     /// How the log names it.
     pub fn end(&self) -> End {
         match self {

@@ -312,7 +312,9 @@ fn refuse(mut exchange: Box<Exchange>, error: &ProxyError) -> Response<Body> {
     exchange.answered(status, error.end());
     exchange.sent = text.len() as u64;
     debug!(request = id, pool = exchange.pool_name(), ?error, "refused");
-    let mut response = Response::new(Body::text(text));
+    let malformed = exchange.version == Version::HTTP_2 && error.is_malformed();
+    let body = if malformed { Body::refusal(text) } else { Body::text(text) };
+    let mut response = Response::new(body);
     *response.status_mut() = status;
     let fields = response.headers_mut();
     fields.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));

@@ -3,7 +3,8 @@
 
 use proptest::prelude::*;
 
-use super::frames::{Frame, Frames, PREFACE};
+use super::frames::{Frames, Head, Kind, PREFACE, Seen};
+use super::rules::Rules;
 use crate::fuzz::{damaged, tries};
 
 /// SETTINGS, an acknowledgement, HEADERS, CONTINUATION, DATA, PING, RST_STREAM, GOAWAY, WINDOW_UPDATE,
@@ -30,32 +31,49 @@ fn seeds() -> Vec<Vec<u8>> {
     vec![all.clone(), [&all[..], &WORDS[..12].concat()].concat(), PREFACE.to_vec(), Vec::new()]
 }
 
-/// What a reader of RFC 9113 section 4.1 sees who has all the bytes: the kinds of the frames, and
-/// how many bytes of the last are missing.
-fn naive(bytes: &[u8]) -> (Vec<(u8, u8)>, usize) {
+/// What a reader of RFC 9113 section 4.1 sees who has all the bytes, and whether it is in the middle
+/// of a header block; and how many bytes the last frame still lacks.
+fn naive(bytes: &[u8]) -> (Vec<(Seen, bool)>, usize) {
     let mut rest = bytes.get(PREFACE.len()..).unwrap_or_default();
-    let mut seen = Vec::new();
-    while rest.len() >= 9 {
-        let length = usize::from(rest[0]) << 16 | usize::from(rest[1]) << 8 | usize::from(rest[2]);
-        seen.push((rest[3], rest[4]));
-        if rest.len() < 9 + length {
-            return (seen, 9 + length - rest.len());
+    let (mut seen, mut block) = (Vec::new(), false);
+    while let [high, middle, low, number, flags, a, b, c, d, after @ ..] = rest {
+        let length = u32::from_be_bytes([0, *high, *middle, *low]);
+        let stream = u32::from_be_bytes([*a, *b, *c, *d]) & 0x7fff_ffff;
+        let head = Head { kind: kind(*number), flags: *flags, length, stream };
+        seen.push((Seen::Frame(head), block));
+        if [1, 5, 9].contains(number) {
+            block = flags & 4 == 0;
         }
-        rest = &rest[9 + length..];
+        let (payload, more) = after.split_at(after.len().min(length as usize));
+        if *number == 4 {
+            for setting in payload.chunks_exact(6) {
+                let (name, value) = setting.split_at(2);
+                let name = u16::from_be_bytes(name.try_into().unwrap());
+                seen.push((Seen::Setting(name, u32::from_be_bytes(value.try_into().unwrap())), block));
+            }
+        }
+        if payload.len() < length as usize {
+            return (seen, length as usize - payload.len());
+        }
+        rest = more;
     }
     (seen, 0)
 }
 
-fn kind(kind: u8, flags: u8) -> Frame {
-    match (kind, flags & 1) {
-        (0, _) => Frame::Data,
-        (1, _) => Frame::Headers,
-        (3, _) => Frame::Reset,
-        (4, 0) => Frame::Settings,
-        (6, 0) => Frame::Ping,
-        (9, _) => Frame::Continuation,
-        _ => Frame::Other,
-    }
+fn kind(number: u8) -> Kind {
+    let kinds = [
+        Kind::Data,
+        Kind::Headers,
+        Kind::Priority,
+        Kind::Reset,
+        Kind::Settings,
+        Kind::Push,
+        Kind::Ping,
+        Kind::Other,
+        Kind::WindowUpdate,
+        Kind::Continuation,
+    ];
+    kinds.get(usize::from(number)).copied().unwrap_or(Kind::Other)
 }
 
 proptest! {
@@ -69,18 +87,25 @@ proptest! {
         let (mut frames, mut seen, mut rest) = (Frames::of_client(), Vec::new(), &bytes[..]);
         for cut in cuts.iter().cycle() {
             let (piece, more) = rest.split_at((*cut).min(rest.len()));
-            frames.feed(piece, |frame| seen.push(frame));
+            frames.feed(piece, |one, in_block| seen.push((one, in_block)));
             rest = more;
             if rest.is_empty() {
                 break;
             }
         }
         let (expected, missing) = naive(&bytes);
-        prop_assert_eq!(seen, expected.iter().map(|(number, flags)| kind(*number, *flags)).collect::<Vec<_>>());
+        prop_assert_eq!(&seen, &expected);
         prop_assert_eq!(frames.is_before_preface(), bytes.len() < PREFACE.len());
-        let body = expected.last().is_some_and(|(number, _)| *number == 0);
-        if missing > 0 && !body {
+        let last = expected.iter().rev().find_map(|(one, _)| match one {
+            Seen::Frame(head) => Some(head.kind),
+            Seen::Setting(..) => None,
+        });
+        if missing > 0 && last != Some(Kind::Data) {
             prop_assert!(frames.is_halfway() && !frames.is_between());
+        }
+        let mut rules = Rules::default();
+        for (one, in_block) in seen {
+            let _ = rules.judge(one, in_block);
         }
     }
 }
