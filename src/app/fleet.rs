@@ -262,6 +262,10 @@ impl Member {
         sessions::union(self.vitals.sessions(), crate::proxy::unix_now(), self.window).count()
     }
 
+    pub fn keeps_sessions(&self) -> bool {
+        self.keeps
+    }
+
     pub fn session_window(&self) -> Duration {
         self.window
     }

@@ -43,6 +43,7 @@ impl Control {
                 requests: totals.requests,
                 server_errors: totals.server_errors,
             },
+            predecessors: self.elders.iter().map(|elder| elder.pid).collect(),
             drift: self.drift(),
         }
     }
@@ -149,6 +150,13 @@ impl Control {
 
     pub fn routes(&self) -> Vec<RouteView> {
         self.plan.routes.iter().map(route).collect()
+    }
+
+    /// How the backends are, in a few words.
+    pub fn sentence(&self) -> String {
+        let members = || self.plan.pools.iter().flat_map(|pool| self.fleet.of(pool));
+        let up = members().filter(|member| member.is_up()).count();
+        format!("{up} of {} up", counted(members().count() as u64, "backend"))
     }
 
     fn drift(&self) -> Vec<String> {

@@ -2,7 +2,8 @@
 
 use std::collections::HashMap;
 
-use crate::listen::tls::{Acceptor, Tickets};
+use crate::listen::tickets::Tickets;
+use crate::listen::tls::Acceptor;
 use crate::plan::Plan;
 
 /// By listener: what seals its session tickets. No two listeners open each other's.
