@@ -29,7 +29,7 @@ const SPAWN_HOMES: [&str; 8] = [
     "proxy/tunnel.rs",
     "telemetry/access_log/mod.rs",
     "upstream/h2/connection.rs",
-    "upstream/mod.rs",
+    "upstream/alone.rs",
 ];
 
 #[test]

@@ -96,8 +96,16 @@ impl Control {
         let shared = shared(&plan.pools, |name| self.shared.get(name).cloned());
         let (acceptors, tickets) = secure::acceptors(&plan, &self.tickets)
             .map_err(|why| report::fault(409, "cannot_secure", format!("not reloaded: {why}")))?;
-        let carry =
-            Carry { telemetry: &self.telemetry, vitals: &vitals, shared: &shared, keys: &keys, acceptors };
+        let connectors = secure::connectors(&plan, &self.live.load().pools)
+            .map_err(|why| report::fault(409, "cannot_secure", format!("not reloaded: {why}")))?;
+        let carry = Carry {
+            telemetry: &self.telemetry,
+            vitals: &vitals,
+            shared: &shared,
+            keys: &keys,
+            acceptors,
+            connectors,
+        };
         let next = Arc::new(snapshot(plan.clone(), self.generation + 1, carry));
         let mut report = diff::reload(&self.plan, &plan, &self.fleet, self.generation + 1);
         report.source = self.source.name();

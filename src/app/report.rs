@@ -109,9 +109,15 @@ impl Control {
         PoolView {
             name: pool.name.clone(),
             policy: pool.policy_name().to_owned(),
-            held: self.shared.get(&pool.name).map_or(0, |shared| shared.hold.waiting() as u64),
+            held: self.held(pool),
             backends: listed.chain(leaving).map(|member| self.backend_view(pool, member)).collect(),
         }
+    }
+
+    /// Requests that wait for a backend, or for a stream of one.
+    fn held(&self, pool: &PoolPlan) -> u64 {
+        let line = self.shared.get(&pool.name).map_or(0, |shared| shared.hold.waiting() as u64);
+        line + self.fleet.of(pool).map(|member| member.vitals.counts().waiting).sum::<u64>()
     }
 
     pub fn backend_view(&self, pool: &PoolPlan, member: &Member) -> BackendView {
@@ -206,8 +212,7 @@ impl Control {
                 }
             }
             let name = pool.name.as_str();
-            let held = self.shared.get(name).map_or(0, |shared| shared.hold.waiting());
-            gauges.push(Gauge::new(&metrics::POOL_HELD, [name], held as f64));
+            gauges.push(Gauge::new(&metrics::POOL_HELD, [name], self.held(pool) as f64));
             gauges.push(Gauge::new(&metrics::POOL_BACKENDS, [name, "open"], open.into()));
             gauges.push(Gauge::new(&metrics::POOL_BACKENDS, [name, "shut"], (all - open).into()));
             gauges.push(Gauge::new(&metrics::WEBSOCKETS, [name], websockets as f64));

@@ -85,7 +85,16 @@ impl Pintle {
         let shared = reload::shared(&plan.pools, |_| None);
         let (acceptors, tickets) = secure::acceptors(&plan, &inherited.tickets())
             .map_err(|why| cannot("prepare TLS")(io::Error::other(why)))?;
-        let carry = Carry { telemetry: &telemetry, vitals: &vitals, shared: &shared, keys: &keys, acceptors };
+        let connectors =
+            secure::connectors(&plan, &[]).map_err(|why| cannot("prepare TLS")(io::Error::other(why)))?;
+        let carry = Carry {
+            telemetry: &telemetry,
+            vitals: &vitals,
+            shared: &shared,
+            keys: &keys,
+            acceptors,
+            connectors,
+        };
         let live = Arc::new(ArcSwap::from_pointee(snapshot(plan.clone(), 1, carry)));
         let mut fleet = fleet;
         fleet.adopt(&plan.pools, vitals, true, Instant::now());

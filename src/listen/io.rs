@@ -68,7 +68,11 @@ impl Traffic {
 
 impl Io {
     pub fn new(socket: TcpStream, descriptor: Descriptor) -> Self {
-        Self { stream: TokioIo::new(Stream::Plain(socket)), traffic: Arc::default(), descriptor }
+        Self::over(Stream::Plain(socket), descriptor)
+    }
+
+    pub fn over(stream: Stream, descriptor: Descriptor) -> Self {
+        Self { stream: TokioIo::new(stream), traffic: Arc::default(), descriptor }
     }
 
     /// Goes on with the stream inside another, which the window follows; the count is the caller's.

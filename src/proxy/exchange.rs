@@ -4,7 +4,7 @@
 //! whatever ends the body ends all three. A client that leaves earlier drops it earlier, and
 //! it records itself as aborted. There is no finish call to forget.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -25,7 +25,7 @@ use crate::pool::backend::{Lease, Post};
 use crate::telemetry::access_log::Record;
 use crate::telemetry::id::Id;
 use crate::telemetry::{End, Finished, RouteSeries, Stick};
-use crate::upstream::Link;
+use crate::upstream::{Link, NOWHERE, Pair};
 
 pub struct Exchange {
     pub proxy: Rc<Proxy>,
@@ -140,6 +140,15 @@ impl Exchange {
     /// How long the backend may be silent in the middle of its answer.
     pub fn idle_timeout(&self) -> Duration {
         self.pool().map_or(Duration::MAX, |pool| pool.plan.timeouts.idle)
+    }
+
+    /// Whose request this is, for backends that are told by the PROXY protocol. A client that a
+    /// trusted peer names has no port that anybody knows.
+    pub fn pair(&self) -> Pair {
+        let (peer, destination) = (self.visitor.conn.peer, self.visitor.conn.local.unwrap_or(NOWHERE));
+        let same = peer.ip().to_canonical() == self.client;
+        let port = if same { peer.port() } else { 0 };
+        Pair { source: SocketAddr::new(self.client, port), destination }
     }
 
     /// What was decided of the answer: its status, and how the exchange would end now.

@@ -43,6 +43,8 @@ const LINGER_TIME: Duration = Duration::from_secs(2);
 /// What a connection's exchanges and its loop know of each other. One thread only.
 pub struct Conn {
     pub peer: SocketAddr,
+    /// The address of ours that it came to.
+    pub local: Option<SocketAddr>,
     wheel: Wheel,
     watch: Timer,
     traffic: Arc<Traffic>,
@@ -100,6 +102,7 @@ impl Conn {
     pub fn new(peer: SocketAddr, io: &Io, wheel: &Wheel, leaving: Rc<Cell<bool>>, now: Instant) -> Self {
         Self {
             peer,
+            local: io.socket().local_addr().ok(),
             wheel: wheel.clone(),
             watch: Timer::new(wheel),
             traffic: io.traffic(),
