@@ -204,6 +204,9 @@ impl Proxy {
             return Err(ProxyError::Misdirected);
         }
         exchange.uri = parts.uri.clone();
+        if exchange.method != parts.method {
+            exchange.method = parts.method.clone();
+        }
         let upload = accept(exchange, incoming)?;
         if max_forwards::spend(&exchange.method, &mut parts.headers) == Spent::Here {
             return Ok(Answer::Own(options()));
@@ -218,6 +221,9 @@ impl Proxy {
             let route = &view.snapshot.routes[*place];
             exchange.route = Some(*place);
             match &route.plan.action {
+                Action::Respond { status, .. } if status.is_success() && message.is_connect() => {
+                    return Err(ProxyError::BadRequest(BadRequest::Tunnel));
+                }
                 Action::Respond { status, headers, .. } => {
                     return Ok(Answer::Own(rewrite::respond(*status, headers, &route.body)));
                 }
@@ -298,7 +304,8 @@ fn relay(mut exchange: Box<Exchange>, answer: Answer) -> Response<Body> {
     }
     parts.version = Version::HTTP_11;
     if let (StatusCode::SWITCHING_PROTOCOLS, Some((upgrade, client))) = (parts.status, upgrade) {
-        upgrade.restore(&mut parts.headers);
+        upgrade.grant(&mut parts);
+        exchange.answered(parts.status, End::ClientAbort);
         let idle = route.map_or(Duration::MAX, |route| route.tunnel_idle_timeout);
         if let Some(backend) = parts.extensions.remove::<OnUpgrade>() {
             tunnel::open(exchange, client, backend, idle);

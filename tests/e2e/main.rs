@@ -32,3 +32,5 @@ mod timeouts;
 mod tls;
 mod tls_backend;
 mod websocket;
+mod websocket_h2;
+mod websocket_relay;

@@ -238,3 +238,6 @@ pub async fn linger(mut stream: Stream, conn: &Conn) {
         }
     }
 }
+
+#[cfg(test)]
+mod fuzz;
