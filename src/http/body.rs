@@ -34,8 +34,30 @@ pub enum Ending {
     Broken,
     /// The backend said nothing for the pool's `timeouts.idle`.
     Stalled,
+    /// It was not whole when its time was over.
+    Late,
     /// A drain's deadline or a shutdown.
     Cut,
+}
+
+/// How long something is waited for.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// At most so long without a sign of life.
+    pub pause: Duration,
+    /// However lively it is, no longer than this.
+    pub until: Option<Instant>,
+}
+
+impl Patience {
+    /// How long to wait after a sign of life.
+    pub fn after(&self, sign: Instant) -> Duration {
+        self.until.map_or(self.pause, |until| self.pause.min(until.saturating_duration_since(sign)))
+    }
+
+    pub fn is_over(&self, now: impl FnOnce() -> Instant) -> bool {
+        self.until.is_some_and(|until| until <= now())
+    }
 }
 
 /// A response body.
@@ -50,7 +72,7 @@ pub struct Relay<G> {
     incoming: Incoming,
     guard: G,
     timer: Timer,
-    idle: Duration,
+    patience: Patience,
     waiting: bool,
     over: bool,
 }
@@ -60,13 +82,13 @@ impl<G: Guard> Body<G> {
         Self::Full(Some(text.into()))
     }
 
-    /// Relays `incoming`; waits at most `idle` between its bytes.
-    pub fn relay(incoming: Incoming, mut guard: G, timer: Timer, idle: Duration) -> Self {
+    /// Relays `incoming`, as long as `patience` lasts.
+    pub fn relay(incoming: Incoming, mut guard: G, timer: Timer, patience: Patience) -> Self {
         let over = incoming.is_end_stream();
         if over {
             guard.ended(Ending::Complete);
         }
-        Self::Relay(Relay { incoming, guard, timer, idle, waiting: false, over })
+        Self::Relay(Relay { incoming, guard, timer, patience, waiting: false, over })
     }
 }
 
@@ -97,6 +119,10 @@ impl std::error::Error for BodyError {
 
 impl<G: Guard> Relay<G> {
     fn poll_relay(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        // One that never pauses is over all the same.
+        if !self.over && self.patience.is_over(Instant::now) {
+            return self.give_up(Ending::Late);
+        }
         match Pin::new(&mut self.incoming).poll_frame(cx) {
             Poll::Ready(Some(Ok(mut frame))) => {
                 self.waiting = false;
@@ -123,14 +149,14 @@ impl<G: Guard> Relay<G> {
             Poll::Pending => {
                 if !self.waiting {
                     self.waiting = true;
-                    self.timer.set(Instant::now(), self.idle);
+                    let now = Instant::now();
+                    self.timer.set(now, self.patience.after(now));
                 }
-                let ending = match std::task::ready!(self.timer.poll(cx)) {
-                    Wake::Due => Ending::Stalled,
-                    Wake::Cut => Ending::Cut,
-                };
-                self.end(ending);
-                Poll::Ready(Some(Err(BodyError::Ended(ending))))
+                match std::task::ready!(self.timer.poll(cx)) {
+                    Wake::Due if self.patience.is_over(Instant::now) => self.give_up(Ending::Late),
+                    Wake::Due => self.give_up(Ending::Stalled),
+                    Wake::Cut => self.give_up(Ending::Cut),
+                }
             }
         }
     }
@@ -143,6 +169,11 @@ impl<G: Guard> Relay<G> {
             let _ = Pin::new(&mut self.incoming).poll_frame(cx);
         }
         at_length
+    }
+
+    fn give_up(&mut self, ending: Ending) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        self.end(ending);
+        Poll::Ready(Some(Err(BodyError::Ended(ending))))
     }
 
     fn end(&mut self, ending: Ending) {

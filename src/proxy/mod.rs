@@ -19,7 +19,7 @@ use std::pin::pin;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, EXPECT, HeaderValue, LOCATION, SET_COOKIE};
@@ -40,7 +40,7 @@ use crate::http::headers::{self, X_REQUEST_ID};
 use crate::http::timer::Wheel;
 use crate::http::tunnel::Scratch;
 use crate::http::upgrade::Upgrade;
-use crate::http::{answer, check};
+use crate::http::{answer, check, grpc};
 use crate::live::{Live, Look, Site, View};
 use crate::plan::Action;
 use crate::pool::affinity::mark_private;
@@ -291,8 +291,8 @@ fn relay(mut exchange: Box<Exchange>, answer: Answer) -> Response<Body> {
         }
         return Response::from_parts(parts, Body::Empty);
     }
-    let (idle, timer) = (exchange.idle_timeout(), exchange.visitor.conn.exchange_timer.clone());
-    Response::from_parts(parts, Body::relay(incoming, exchange, timer, idle))
+    let (patience, timer) = (exchange.patience(), exchange.visitor.conn.exchange_timer.clone());
+    Response::from_parts(parts, Body::relay(incoming, exchange, timer, patience))
 }
 
 /// Answers for an error: a status, a word and a sentence, and the id to ask about it by.
@@ -302,12 +302,21 @@ fn refuse(mut exchange: Box<Exchange>, error: &ProxyError) -> Response<Body> {
     let id = id.to_str().unwrap_or_default();
     let text = format!("{} {word}: {sentence}. request {id}\n", status.as_u16());
     exchange.answered(status, error.end());
-    exchange.sent = text.len() as u64;
     debug!(request = id, pool = exchange.pool_name(), ?error, "refused");
-    let mut response = Response::new(Body::text(text));
-    *response.status_mut() = status;
+    let mut response = match exchange.rpc {
+        // A status of HTTP's would tell its client little: the log and the metrics have ours.
+        Some(rpc) => grpc::refusal(error.grpc_status(rpc.is_late(Instant::now())), text.trim_end())
+            .map(|()| Body::Empty),
+        None => {
+            exchange.sent = text.len() as u64;
+            let mut response = Response::new(Body::text(text));
+            *response.status_mut() = status;
+            let plain = HeaderValue::from_static("text/plain; charset=utf-8");
+            response.headers_mut().insert(CONTENT_TYPE, plain);
+            response
+        }
+    };
     let fields = response.headers_mut();
-    fields.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     fields.insert(&X_REQUEST_ID, exchange.id_value());
     if status == StatusCode::METHOD_NOT_ALLOWED {
         fields.insert(ALLOW, HeaderValue::from_static(check::ALLOW));

@@ -26,7 +26,7 @@ use tokio::net::TcpStream;
 
 pub use connect::{ConnectError, connect};
 
-use crate::http::body::{Progress, Upload, UploadState};
+use crate::http::body::{Patience, Progress, Upload, UploadState};
 use crate::http::timer::{Timer, Wake};
 use crate::listen::Descriptors;
 use crate::listen::io::{Io, Traffic};
@@ -133,8 +133,8 @@ pub struct Limits<'a> {
     pub now: Instant,
     pub timer: &'a Timer,
     pub connect: Duration,
-    /// From the last byte of the request that moved.
-    pub response: Duration,
+    /// For the head of the answer; a byte of the request that moved is a sign of life.
+    pub response: Patience,
     /// How long for a stream while all are taken, and beside how many others.
     pub hold: Duration,
     pub max_held: usize,
@@ -334,7 +334,7 @@ async fn head<F: Future>(
 ) -> Result<F::Output, SendErrorKind> {
     let mut from = limits.now;
     loop {
-        limits.timer.set(from, limits.response);
+        limits.timer.set(from, limits.response.after(from));
         match limits.timer.limit(answer.as_mut()).await {
             Ok(output) => {
                 // A cut that came with the answer is for its body.
@@ -343,7 +343,7 @@ async fn head<F: Future>(
             }
             Err(Wake::Cut) => return Err(SendErrorKind::Cut),
             Err(Wake::Due) => match progress.as_ref().and_then(|progress| progress.moved()) {
-                Some(moved) if moved > from => from = moved,
+                Some(moved) if moved > from && !limits.response.is_over(Instant::now) => from = moved,
                 _ => return Err(SendErrorKind::Timeout),
             },
         }

@@ -12,6 +12,7 @@ mod access_log;
 mod affinity;
 mod balancing;
 mod drain;
+mod grpc;
 mod h2_backend;
 mod headers;
 mod health;
