@@ -138,7 +138,16 @@ pub struct ListenerPlan {
     pub bind: Vec<SocketAddr>,
     /// `None`: in the clear.
     pub tls: Option<TlsPlan>,
+    pub protocols: Protocols,
     pub limits: ListenerLimits,
+}
+
+/// What is spoken on a listener: at least one of the two versions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Protocols {
+    pub http1: bool,
+    /// Where TLS is, by ALPN; in the clear, known beforehand.
+    pub http2: bool,
 }
 
 /// Named limits of the client side; `max_body` 0 means none.
@@ -151,6 +160,10 @@ pub struct ListenerLimits {
     pub max_header_size: usize,
     pub max_headers: usize,
     pub max_body: u64,
+    /// Streams that an HTTP/2 connection carries at a time.
+    pub max_streams: u32,
+    /// Streams that an HTTP/2 client may reset, unless it is trusted.
+    pub max_resets_per_second: u32,
 }
 
 #[derive(Clone, Debug, PartialEq)]

@@ -18,7 +18,10 @@ pub fn acceptors(plan: &Plan, known: &TicketsOf) -> Result<(HashMap<String, Acce
             Some(tickets) => tickets.clone(),
             None => Tickets::generate().map_err(failed)?,
         };
-        acceptors.insert(listener.name.clone(), Acceptor::build(tls, &tickets).map_err(failed)?);
+        acceptors.insert(
+            listener.name.clone(),
+            Acceptor::build(tls, listener.protocols, &tickets).map_err(failed)?,
+        );
         kept.insert(listener.name.clone(), tickets);
     }
     Ok((acceptors, kept))

@@ -18,13 +18,13 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::AbortHandle;
 
 use crate::http::secure::{Unsecured, secure};
-use crate::http::serve::{self, Conn, Served};
+use crate::http::serve::{self, Conn, Served, http1, http2};
 use crate::http::timer::{Timer, Wheel};
 use crate::listen::io::Io;
 use crate::listen::tls::{Acceptor, MAX_HANDSHAKES, Secured};
 use crate::listen::{Descriptors, accept};
 use crate::live::{Live, Site};
-use crate::plan::ListenerLimits;
+use crate::plan::{ListenerLimits, Protocols};
 use crate::pool::backend::Vitals;
 use crate::proxy::{Evidence, Proxy, Visitor};
 use crate::telemetry::access_log::Sink;
@@ -275,10 +275,10 @@ impl Worker {
         let io = Io::new(stream, self.descriptors.take());
         let conn = Rc::new(Conn::new(peer, &io, &self.wheel, leaving, Instant::now()));
         let place = Box::new(Place::take(self, conn.watch(), series.clone()));
-        let arrival =
-            Arrival { conn, listener: name.clone(), limits: listener.limits.clone(), series, place };
+        let (limits, protocols) = (listener.limits.clone(), listener.protocols);
+        let arrival = Arrival { conn, listener: name.clone(), limits, protocols, series, place };
         match view.snapshot.acceptors.get(&**name) {
-            None => drop(tokio::task::spawn_local(self.clone().converse(io, arrival.visitor(None)))),
+            None => drop(tokio::task::spawn_local(self.clone().begin(io, arrival))),
             Some(acceptor) => {
                 drop(tokio::task::spawn_local(self.clone().secure(io, arrival, acceptor.clone())));
             }
@@ -296,34 +296,74 @@ impl Worker {
         };
         let told = acceptor.told(io.stream());
         drop(acceptor);
-        self.converse(io, arrival.visitor(told)).await;
+        let http2 = told.as_ref().is_some_and(|told| told.http2);
+        let visitor = arrival.visitor(told);
+        if http2 { self.multiplex(io, visitor).await } else { self.converse(io, visitor).await }
     }
 
-    /// One connection, until it closes: served, parked while it is idle, served again.
+    /// Finds out what a client in the clear speaks, where it may speak either.
+    async fn begin(self: Rc<Self>, io: Io, arrival: Arrival) {
+        let http2 = match arrival.protocols {
+            Protocols { http2: false, .. } => false,
+            Protocols { http1: false, .. } => true,
+            Protocols { .. } => {
+                let sniffed = serve::speaks_http2(io.socket());
+                match arrival.conn.before_first_byte(&arrival.limits, sniffed).await {
+                    Some(Some(http2)) => http2,
+                    Some(None) => return,
+                    None => {
+                        let why = if arrival.conn.is_leaving() { Unsecured::Gone } else { Unsecured::Slow };
+                        return arrival.unsecured(self.proxy.thread, why);
+                    }
+                }
+            }
+        };
+        let visitor = arrival.visitor(None);
+        if http2 { self.multiplex(io, visitor).await } else { self.converse(io, visitor).await }
+    }
+
+    /// One HTTP/1 connection, until it closes: served, parked while it is idle, served again.
     async fn converse(self: Rc<Self>, mut io: Io, visitor: Rc<Visitor>) {
-        let thread = self.proxy.thread;
         loop {
             let (proxy, guest) = (&self.proxy, &visitor);
             // Boxed here, so that hyper moves a pointer and not all that a request may need.
             let handle = |request| Box::pin(proxy.clone().handle(guest.clone(), request));
             // Boxed, so that a parked connection keeps nothing of it.
-            let serving = Box::pin(serve::connection(io, &visitor.conn, &visitor.limits, handle));
+            let serving = Box::pin(http1::connection(io, &visitor.conn, &visitor.limits, handle));
             match serving.await {
-                Served::Closed => return,
-                Served::Refused(error) => {
-                    self.proxy.refused(&visitor, &error);
-                    let large = error.is_parse_too_large();
-                    let reason = if large { Rejection::TooLarge } else { Rejection::BadRequest };
-                    return visitor.series.rejected(thread, reason);
-                }
-                Served::Silent => return visitor.series.rejected(thread, Rejection::FirstByteTimeout),
-                Served::SlowHead => return visitor.series.rejected(thread, Rejection::HeaderTimeout),
                 Served::Idle(idle) => io = idle,
+                served => return self.ended(&visitor, served),
             }
             if !visitor.conn.parked(&io, &visitor.limits).await {
                 return io.close().await;
             }
         }
+    }
+
+    /// One HTTP/2 connection, until it closes.
+    async fn multiplex(self: Rc<Self>, io: Io, visitor: Rc<Visitor>) {
+        let (proxy, guest) = (&self.proxy, &visitor);
+        let handle = |request| Box::pin(proxy.clone().handle(guest.clone(), request));
+        let trusted = visitor.peer(&proxy.view().snapshot).trusted();
+        let max_resets = (!trusted).then_some(visitor.limits.max_resets_per_second);
+        let serving = http2::connection(io, &visitor.conn, &visitor.limits, max_resets, handle);
+        let served = Box::pin(serving).await;
+        self.ended(&visitor, served);
+    }
+
+    fn ended(&self, visitor: &Visitor, served: Served) {
+        let reason = match served {
+            Served::Closed | Served::Idle(_) => return,
+            Served::Refused(error) => {
+                self.proxy.refused(visitor, &error);
+                let large = error.is_parse_too_large();
+                if large { Rejection::TooLarge } else { Rejection::BadRequest }
+            }
+            Served::Silent => Rejection::FirstByteTimeout,
+            Served::SlowHead => Rejection::HeaderTimeout,
+            Served::Flood => Rejection::Flood,
+        };
+        visitor.series.rejected(self.proxy.thread, reason);
     }
 
     /// Closes connections to backends that have been idle too long.
@@ -350,6 +390,7 @@ struct Arrival {
     conn: Rc<Conn>,
     listener: Arc<str>,
     limits: ListenerLimits,
+    protocols: Protocols,
     series: Arc<ListenerSeries>,
     place: Box<Place>,
 }

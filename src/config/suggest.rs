@@ -150,7 +150,6 @@ const VALUES: &[(&str, &str)] = &[
 
 /// Keys that come with a later version, by the kind of place they belong to.
 const LATER_KEYS: &[(&str, &str)] = &[
-    ("listener.http2", "TLS and HTTP/2"),
     ("listener.proxy_protocol", "TLS and HTTP/2"),
     ("listener.min_body_rate", "failover"),
     ("pool.tls", "TLS and HTTP/2"),
@@ -162,13 +161,7 @@ const LATER_KEYS: &[(&str, &str)] = &[
     ("route.websocket.drain", "pacing of drains"),
 ];
 
-const LATER_VALUES: &[(&str, &str)] = &[
-    ("h2", "TLS and HTTP/2"),
-    ("h2c", "TLS and HTTP/2"),
-    ("502", "failover"),
-    ("503", "failover"),
-    ("504", "failover"),
-];
+const LATER_VALUES: &[(&str, &str)] = &[("502", "failover"), ("503", "failover"), ("504", "failover")];
 
 /// What brings a key that this version does not have.
 pub(crate) fn later_key(place: &Place) -> Option<&'static str> {

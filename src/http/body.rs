@@ -17,7 +17,8 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use super::replay::Replay;
-use super::timer::{Timer, Wake};
+use super::serve::Call;
+use super::timer::Wake;
 use super::trailers;
 
 /// What travels inside a relayed body. Dropped without [`Guard::ended`]: the client went away.
@@ -71,7 +72,7 @@ pub enum Body<G> {
 pub struct Relay<G> {
     incoming: Incoming,
     guard: G,
-    timer: Timer,
+    call: Rc<Call>,
     patience: Patience,
     waiting: bool,
     over: bool,
@@ -83,12 +84,12 @@ impl<G: Guard> Body<G> {
     }
 
     /// Relays `incoming`, as long as `patience` lasts.
-    pub fn relay(incoming: Incoming, mut guard: G, timer: Timer, patience: Patience) -> Self {
+    pub fn relay(incoming: Incoming, mut guard: G, call: Rc<Call>, patience: Patience) -> Self {
         let over = incoming.is_end_stream();
         if over {
             guard.ended(Ending::Complete);
         }
-        Self::Relay(Relay { incoming, guard, timer, patience, waiting: false, over })
+        Self::Relay(Relay { incoming, guard, call, patience, waiting: false, over })
     }
 }
 
@@ -136,6 +137,7 @@ impl<G: Guard> Relay<G> {
                 if self.incoming.is_end_stream() || self.is_at_length(cx) {
                     self.end(Ending::Complete);
                 }
+                self.call.lend();
                 Poll::Ready(Some(Ok(frame)))
             }
             Poll::Ready(Some(Err(error))) => {
@@ -149,10 +151,11 @@ impl<G: Guard> Relay<G> {
             Poll::Pending => {
                 if !self.waiting {
                     self.waiting = true;
+                    self.call.want();
                     let now = Instant::now();
-                    self.timer.set(now, self.patience.after(now));
+                    self.call.timer.set(now, self.patience.after(now));
                 }
-                match std::task::ready!(self.timer.poll(cx)) {
+                match std::task::ready!(self.call.timer.poll(cx)) {
                     Wake::Due if self.patience.is_over(Instant::now) => self.give_up(Ending::Late),
                     Wake::Due => self.give_up(Ending::Stalled),
                     Wake::Cut => self.give_up(Ending::Cut),
@@ -179,7 +182,7 @@ impl<G: Guard> Relay<G> {
     fn end(&mut self, ending: Ending) {
         if !self.over {
             self.over = true;
-            self.timer.clear();
+            self.call.timer.clear();
             self.guard.ended(ending);
         }
     }

@@ -9,6 +9,7 @@ use ::http::uri::{PathAndQuery, Scheme};
 use ::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version};
 
 use super::headers::{Coding, coding, options};
+use super::pseudo;
 use super::target::Target;
 
 /// A method longer than this is none that anybody serves.
@@ -37,6 +38,8 @@ pub enum BadRequest {
     Expectation,
     BadConnection,
     UpgradeWithBody,
+    Blanks,
+    SeveralLengths,
 }
 
 impl BadRequest {
@@ -54,7 +57,9 @@ impl BadRequest {
             | Self::BadTarget
             | Self::BadTransferEncoding
             | Self::BadConnection
-            | Self::UpgradeWithBody => StatusCode::BAD_REQUEST,
+            | Self::UpgradeWithBody
+            | Self::Blanks
+            | Self::SeveralLengths => StatusCode::BAD_REQUEST,
         }
     }
 
@@ -75,6 +80,8 @@ impl BadRequest {
             Self::Expectation => "the only expectation served here is 100-continue",
             Self::BadConnection => "the Connection header names too much",
             Self::UpgradeWithBody => "a request to upgrade cannot have a body",
+            Self::Blanks => "a header's value begins or ends with a blank",
+            Self::SeveralLengths => "there is more than one Content-Length header",
         }
     }
 }
@@ -91,6 +98,9 @@ pub fn check(parts: &mut Parts, max_headers: usize) -> Result<Target, BadRequest
     }
     if parts.headers.len() > max_headers {
         return Err(BadRequest::TooManyHeaders);
+    }
+    if parts.version == Version::HTTP_2 {
+        pseudo::translate(parts)?;
     }
     let host = host(parts)?;
     let target = match absolute(parts)? {
@@ -130,7 +140,7 @@ fn target_length(uri: &Uri) -> usize {
 fn host(parts: &Parts) -> Result<Target, BadRequest> {
     let mut lines = parts.headers.get_all(HOST).iter();
     match (lines.next(), lines.next()) {
-        (None, _) if parts.version == Version::HTTP_11 => Err(BadRequest::MissingHost),
+        (None, _) if parts.version >= Version::HTTP_11 => Err(BadRequest::MissingHost),
         (None, _) => Ok(Target::unnamed()),
         (Some(line), None) => Target::parse(line).ok_or(BadRequest::BadHost),
         (Some(_), Some(_)) => Err(BadRequest::SeveralHosts),

@@ -21,6 +21,7 @@ pub mod check;
 pub mod forwarded;
 pub mod grpc;
 pub mod headers;
+mod pseudo;
 pub mod replay;
 pub mod secure;
 pub mod serve;

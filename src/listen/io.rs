@@ -12,15 +12,15 @@ use std::task::{Context, Poll};
 
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
-use tokio::io::AsyncWrite;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 use super::Descriptor;
 use super::stream::Stream;
 
 /// A stream that notes what passes.
-pub struct Io {
-    stream: TokioIo<Stream>,
+pub struct Io<S = Stream> {
+    stream: TokioIo<S>,
     traffic: Arc<Traffic>,
     descriptor: Descriptor,
 }
@@ -71,6 +71,12 @@ impl Io {
         Self { stream: TokioIo::new(Stream::Plain(socket)), traffic: Arc::default(), descriptor }
     }
 
+    /// Goes on with the stream inside another; the window and the count stay.
+    pub fn map<S>(self, map: impl FnOnce(Stream) -> S) -> Io<S> {
+        let Self { stream, traffic, descriptor } = self;
+        Io { stream: TokioIo::new(map(stream.into_inner())), traffic, descriptor }
+    }
+
     /// Goes on with what became of the stream; the window and the count stay.
     pub async fn try_turn<E>(self, turn: impl AsyncFnOnce(Stream) -> Result<Stream, E>) -> Result<Self, E> {
         let Self { stream, traffic, descriptor } = self;
@@ -107,7 +113,7 @@ impl Io {
     }
 }
 
-impl Read for Io {
+impl<S: AsyncRead + Unpin> Read for Io<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -122,7 +128,7 @@ impl Read for Io {
     }
 }
 
-impl Write for Io {
+impl<S: AsyncWrite + Unpin> Write for Io<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let result = Pin::new(&mut self.stream).poll_write(cx, buf);
         self.traffic.note_write(&result);

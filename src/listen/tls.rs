@@ -23,7 +23,7 @@ use tokio_rustls::LazyConfigAcceptor;
 
 use super::stream::Stream;
 use crate::certificate;
-use crate::plan::{ClientAuth, ClientsPlan, TlsPlan, TlsVersion};
+use crate::plan::{ClientAuth, ClientsPlan, Protocols, TlsPlan, TlsVersion};
 
 /// Handshakes that one thread has under way, each from a whole ClientHello to its end. Who comes
 /// later waits in line, within the same deadline.
@@ -31,6 +31,9 @@ pub const MAX_HANDSHAKES: usize = 1024;
 
 /// What rustls may hold of an answer that the socket has no room for: no more than two records.
 const SEND_BUFFER: usize = 32 * 1024;
+
+/// HTTP/2 in ALPN (RFC 9113 section 3.1).
+const H2: &[u8] = b"h2";
 
 /// How the first record of a ClientHello begins.
 const HANDSHAKE: u8 = 0x16;
@@ -63,7 +66,7 @@ impl Acceptor {
     /// so a session of one virtual host is none of another's. Where client certificates are asked
     /// for there are no tickets: a resumed session takes the old chain on trust, although it may
     /// have ended, or its authority gone from the file, since.
-    pub fn build(plan: &TlsPlan, tickets: &Tickets) -> Result<Self, String> {
+    pub fn build(plan: &TlsPlan, protocols: Protocols, tickets: &Tickets) -> Result<Self, String> {
         let versions = match plan.min_version {
             TlsVersion::V12 => &BOTH[..],
             TlsVersion::V13 => &BOTH[..1],
@@ -78,7 +81,8 @@ impl Acceptor {
             Some(clients) => builder.with_client_cert_verifier(verifier(clients, provider)?),
         };
         let mut config = builder.with_cert_resolver(Arc::new(Certificates::build(plan)?));
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        let offered = [(protocols.http2, H2), (protocols.http1, b"http/1.1")];
+        config.alpn_protocols = offered.iter().filter(|(on, _)| *on).map(|(_, name)| name.to_vec()).collect();
         config.session_storage = Arc::new(NoServerSessionStorage {});
         if asked.is_none() {
             config.ticketer = tickets.0.clone();
@@ -95,6 +99,7 @@ impl Acceptor {
         let shown = connection.peer_certificates().and_then(|chain| chain.first());
         Some(Secured {
             version: if old { "1.2" } else { "1.3" },
+            http2: connection.alpn_protocol() == Some(H2),
             bound_to: connection.server_name().filter(|_| self.asks).map(Into::into),
             subject: shown.and_then(|der| certificate::facts(der)).map(|facts| facts.subject.into()),
         })
@@ -199,6 +204,8 @@ pub async fn shake(stream: Stream, acceptor: &Acceptor, permits: &Semaphore) -> 
 pub struct Secured {
     /// `1.2` or `1.3`.
     pub version: &'static str,
+    /// It chose HTTP/2.
+    pub http2: bool,
     /// Where client certificates are asked for: the name that the client asked for, and the only
     /// one that it may speak to here.
     pub bound_to: Option<Box<str>>,
@@ -214,6 +221,8 @@ mod tests {
     use std::time::Duration;
     use tokio::io::AsyncWriteExt;
     use tokio::net::TcpListener;
+
+    const BOTH_VERSIONS: Protocols = Protocols { http1: true, http2: true };
 
     fn plan() -> TlsPlan {
         let key = KeyPair::generate().unwrap();
@@ -240,7 +249,7 @@ mod tests {
 
     #[tokio::test]
     async fn half_a_client_hello_takes_no_permit_and_a_whole_one_does() {
-        let acceptor = Acceptor::build(&plan(), &Tickets::generate().unwrap()).unwrap();
+        let acceptor = Acceptor::build(&plan(), BOTH_VERSIONS, &Tickets::generate().unwrap()).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (permits, hello) = (Semaphore::new(1), client_hello());
         let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
@@ -261,7 +270,7 @@ mod tests {
     fn a_pair_that_does_not_belong_together_builds_nothing() {
         let mut plan = plan();
         plan.certificates[0].key = self::plan().certificates[0].key.clone();
-        let failed = Acceptor::build(&plan, &Tickets::generate().unwrap()).err();
+        let failed = Acceptor::build(&plan, BOTH_VERSIONS, &Tickets::generate().unwrap()).err();
         assert_eq!(failed.as_deref(), Some("a.crt: belongs to another certificate"));
     }
 }

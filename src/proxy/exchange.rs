@@ -17,6 +17,7 @@ use crate::http::body::{Ending, Guard, Patience, Progress, UploadState};
 use crate::http::forwarded::Peer;
 use crate::http::grpc::Rpc;
 use crate::http::headers::{request_id, trace_id};
+use crate::http::serve::Call;
 use crate::http::target::Target;
 use crate::http::timer::Timer;
 use crate::live::{Route, View};
@@ -31,6 +32,7 @@ use crate::upstream::Link;
 pub struct Exchange {
     pub proxy: Rc<Proxy>,
     pub visitor: Rc<Visitor>,
+    pub call: Rc<Call>,
     pub view: Rc<View>,
     pub start: Instant,
     pub id: Id,
@@ -116,6 +118,7 @@ impl Exchange {
             tunnelled: false,
             proxy: proxy.clone(),
             visitor: visitor.clone(),
+            call: visitor.conn.opened(),
             view,
         })
     }
@@ -210,7 +213,7 @@ impl Exchange {
             trace: self.trace.as_deref(),
             client: self.client,
             listener: &self.visitor.listener,
-            proto: if self.version == Version::HTTP_10 { "http/1.0" } else { "http/1.1" },
+            proto: spelled(self.version),
             tls: self.visitor.tls(),
             method: self.method.as_str(),
             host: self.target.host(),
@@ -244,6 +247,15 @@ impl Drop for Exchange {
         self.record(now);
         let unread = self.upload.as_ref().is_some_and(|upload| upload.state() != UploadState::Done);
         self.visitor.conn.closed(now, unread);
+    }
+}
+
+/// How the access log writes a version.
+fn spelled(version: Version) -> &'static str {
+    match version {
+        Version::HTTP_10 => "http/1.0",
+        Version::HTTP_2 => "h2",
+        _ => "http/1.1",
     }
 }
 

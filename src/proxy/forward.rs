@@ -51,8 +51,7 @@ pub async fn run(
             attempt.wait(exchange, view, message).await?;
             return Ok(None);
         }
-        let picked =
-            again.take().map_or_else(|| pool.pick(&visit, &exchange.visitor.conn.exchange_timer), Ok);
+        let picked = again.take().map_or_else(|| pool.pick(&visit, &exchange.call.timer), Ok);
         let (lease, stick) = match picked {
             Ok(picked) => picked,
             Err(NoBackend::BoundToDown) => return Err(attempt.no_backend()),
@@ -168,7 +167,7 @@ impl Attempt<'_> {
         let plan = &self.pool.pool.plan.timeouts;
         let limits = Limits {
             now,
-            timer: &exchange.visitor.conn.exchange_timer,
+            timer: &exchange.call.timer,
             connect: plan.connect.min(left),
             response: Patience {
                 pause: exchange.pause(&self.pool.pool, plan.response).min(self.left_of_route(exchange, now)),
@@ -232,7 +231,7 @@ impl Attempt<'_> {
             return Ok(());
         }
         pool.shared.hurry.notify_waiters();
-        let timer = &exchange.visitor.conn.exchange_timer;
+        let timer = &exchange.call.timer;
         let left = plan.timeout.saturating_sub(now.saturating_duration_since(since));
         timer.set(now, left.min(self.left(exchange, now)));
         let called = timer.limit(ticket.called()).await;

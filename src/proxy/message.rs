@@ -52,7 +52,8 @@ impl Message {
     pub fn new(mut parts: Parts, upload: Upload) -> Result<Self, ProxyError> {
         let upgrade = upgrade::requested(&parts).map_err(ProxyError::BadRequest)?;
         let client = upgrade.as_ref().and_then(|_| parts.extensions.remove::<OnUpgrade>());
-        let expects = parts.version >= Version::HTTP_11
+        // Over HTTP/2 hyper writes no 100: who waits for one goes on after a while.
+        let expects = parts.version == Version::HTTP_11
             && parts.headers.contains_key(EXPECT)
             && matches!(upload, Upload::Stream { .. });
         Ok(Self {

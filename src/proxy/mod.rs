@@ -166,7 +166,6 @@ impl Proxy {
 
     /// Answers one request. Never fails: what goes wrong becomes a response.
     pub async fn handle(self: Rc<Self>, visitor: Rc<Visitor>, request: Request<Incoming>) -> Response<Body> {
-        visitor.conn.opened();
         let expects = request.headers().contains_key(EXPECT);
         let mut exchange = Exchange::open(&self, &visitor, &request);
         let answer = match catch(self.answer(&mut exchange, request)).await {
@@ -178,12 +177,13 @@ impl Proxy {
         };
         // Whether the body of a client that was never asked for it will come, nobody knows.
         let unasked = |upload: &Rc<Progress>| expects && upload.state() == UploadState::Whole;
+        let alone = exchange.version < Version::HTTP_2;
         let leaves = visitor.conn.is_leaving() || exchange.upload.as_ref().is_some_and(unasked);
         let mut response = match answer {
             Ok(answer) => relay(exchange, answer),
             Err(error) => refuse(exchange, &error),
         };
-        if leaves && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        if alone && leaves && response.status() != StatusCode::SWITCHING_PROTOCOLS {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         response
@@ -291,8 +291,8 @@ fn relay(mut exchange: Box<Exchange>, answer: Answer) -> Response<Body> {
         }
         return Response::from_parts(parts, Body::Empty);
     }
-    let (patience, timer) = (exchange.patience(), exchange.visitor.conn.exchange_timer.clone());
-    Response::from_parts(parts, Body::relay(incoming, exchange, timer, patience))
+    let (patience, call) = (exchange.patience(), exchange.call.clone());
+    Response::from_parts(parts, Body::relay(incoming, exchange, call, patience))
 }
 
 /// Answers for an error: a status, a word and a sentence, and the id to ask about it by.

@@ -33,6 +33,8 @@ pub(crate) struct Fallback(pub(crate) Policy);
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Protocol {
     Http1,
+    H2,
+    H2c,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -59,7 +61,7 @@ pub(crate) enum SecureWord {
 words!(Policy:
     "round_robin" => RoundRobin, "least_conn" => LeastConn, "least_time" => LeastTime, "random_two" => RandomTwo,
     "ip_hash" => IpHash, "consistent_hash" => ConsistentHash, "sticky_cookie" => StickyCookie);
-words!(Protocol: "http/1.1" => Http1);
+words!(Protocol: "h2" => H2, "http/1.1" => Http1, "h2c" => H2c);
 words!(PoolProtocol: "http/1.1" => Http1, "h2c" => H2c);
 words!(RetryOn:
     "connect" => Connect, "reset_before_response" => ResetBeforeResponse, "response_timeout" => ResponseTimeout);

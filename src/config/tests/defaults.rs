@@ -46,9 +46,12 @@ fn two_lines_are_a_whole_configuration() {
         max_header_size: 32 * 1024,
         max_headers: 100,
         max_body: 0,
+        max_streams: 128,
+        max_resets_per_second: 100,
     };
     let bind = vec!["127.0.0.1:8080".parse().unwrap()];
-    assert_eq!(plan.listeners, [ListenerPlan { name: "default".into(), bind, tls: None, limits }]);
+    let protocols = Protocols { http1: true, http2: false };
+    assert_eq!(plan.listeners, [ListenerPlan { name: "default".into(), bind, tls: None, protocols, limits }]);
     assert_eq!(
         plan.routes,
         [RoutePlan {

@@ -31,7 +31,7 @@ async fn a_backend_is_up_while_it_says_that_it_serves() {
     a.health.set_service_status("", ServingStatus::Serving).await;
     says(&proxy, "up", "SERVING").await;
     assert_eq!(
-        proxy.metric("pintle_probes_total{pool=\"app\",backend=\"a\",result=\"fail\"}").await.signum(),
+        proxy.metric("pintle_health_checks_total{pool=\"app\",backend=\"a\",result=\"fail\"}").await.signum(),
         1.0
     );
 }
