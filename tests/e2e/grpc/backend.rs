@@ -49,10 +49,6 @@ pub struct Seen {
     pub open: usize,
     /// The texts of messages.
     pub heard: Vec<String>,
-    /// Calls whose client has said that it has sent all.
-    pub whole: usize,
-    /// Calls that ended before their end.
-    pub cancelled: usize,
 }
 
 type Notes = Pin<Box<dyn Stream<Item = Result<Note, Status>> + Send>>;
@@ -187,9 +183,9 @@ fn answer<F: Future<Output = ()> + Send + 'static>(
     let (tx, rx) = mpsc::channel(1);
     let (work, gone) = (work(tx.clone()), tx);
     tokio::spawn(async move {
-        let mut open = open;
+        let _open = open;
         tokio::select! {
-            () = work => open.finished = true,
+            () = work => {}
             () = gone.closed() => {}
         }
     });
@@ -202,7 +198,6 @@ async fn echo(shared: Arc<Shared>, mut incoming: Streaming<Note>, tx: mpsc::Send
         shared.change(|seen| seen.heard.push(note.text.clone()));
         let _ = tx.send(Ok(Note { from: shared.name.clone(), ..note })).await;
     }
-    shared.change(|seen| seen.whole += 1);
     let mut metadata = MetadataMap::new();
     metadata.insert("x-served-by", shared.name.parse().unwrap());
     metadata.insert_bin("x-raw-bin", MetadataValue::from_bytes(&[0, 255, b'\n']));
@@ -220,18 +215,10 @@ async fn count(mut incoming: Streaming<Note>, tx: mpsc::Sender<Result<Note, Stat
 /// One message, when the client has sent all of its own.
 async fn sum(shared: Arc<Shared>, mut incoming: Streaming<Note>, tx: mpsc::Sender<Result<Note, Status>>) {
     let mut all = String::new();
-    loop {
-        match incoming.message().await {
-            Ok(Some(note)) => {
-                shared.change(|seen| seen.heard.push(note.text.clone()));
-                all += &note.text;
-            }
-            Ok(None) => break,
-            // Left open: whoever broke off is gone, and so is this call.
-            Err(_) => std::future::pending().await,
-        }
+    while let Ok(Some(note)) = incoming.message().await {
+        shared.change(|seen| seen.heard.push(note.text.clone()));
+        all += &note.text;
     }
-    shared.change(|seen| seen.whole += 1);
     let _ = tx.send(Ok(Note { text: all, ..Note::default() })).await;
 }
 
@@ -250,24 +237,18 @@ pub fn failure() -> Status {
 }
 
 /// A call while it is under way.
-struct Open {
-    shared: Arc<Shared>,
-    finished: bool,
-}
+struct Open(Arc<Shared>);
 
 impl Open {
     fn new(shared: &Arc<Shared>) -> Self {
         shared.change(|seen| seen.open += 1);
-        Self { shared: shared.clone(), finished: false }
+        Self(shared.clone())
     }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.shared.change(|seen| {
-            seen.open -= 1;
-            seen.cancelled += usize::from(!self.finished);
-        });
+        self.0.change(|seen| seen.open -= 1);
     }
 }
 

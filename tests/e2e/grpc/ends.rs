@@ -2,14 +2,16 @@
 
 use std::time::{Duration, Instant};
 
-use tokio::sync::mpsc;
 use tonic::Code;
 
 use super::backend::GrpcBackend;
 use super::client::GrpcClient;
 use super::raw::Raw;
-use super::{Note, config, listens, over};
+use super::{config, listens, order, over};
 use crate::support::{Config, H2Backend, H2Reply, Proxy, eventually};
+
+/// An empty message behind its prefix.
+const MESSAGE: &[u8] = &[0; 5];
 
 #[tokio::test]
 async fn a_call_that_its_client_gives_up_ends_at_the_backend_at_once() {
@@ -18,12 +20,16 @@ async fn a_call_that_its_client_gives_up_ends_at_the_backend_at_once() {
     let stalled = tokio::spawn(async move { client.say("Stall", "x").await });
     a.until("a call", |seen| seen.open == 1).await;
     stalled.abort();
-    a.until("its end", |seen| seen.cancelled == 1).await;
-    let mut talk = GrpcClient::new(proxy.address).await.talk("Echo").await.unwrap();
-    talk.exchange("x").await;
-    drop(talk);
-    a.until("its end", |seen| seen.open == 0 && seen.cancelled == 2).await;
-    assert_eq!(a.seen().whole, 0);
+    a.until("its end", |seen| seen.open == 0).await;
+    // In the middle of a stream, with both directions open.
+    let mut raw = Raw::open(proxy.address).await;
+    let mut call = raw.call(&[], false).await;
+    let mut answer = call.answer().await.unwrap();
+    call.send(MESSAGE).unwrap();
+    assert!(answer.next().await.is_some());
+    assert_eq!(a.seen().open, 1);
+    drop((call, answer));
+    a.until("its end", |seen| seen.open == 0).await;
     for line in proxy.logged(2).await {
         assert_eq!(line["end"], "client_abort");
     }
@@ -31,18 +37,18 @@ async fn a_call_that_its_client_gives_up_ends_at_the_backend_at_once() {
 
 #[tokio::test]
 async fn an_upload_that_its_client_gives_up_never_looks_whole() {
-    let a = GrpcBackend::start("a").await;
-    let (_proxy, client) = over(&[&a], "").await;
-    for number in 1..=50 {
-        let (say, notes) = mpsc::channel(1);
-        let call = client.clone();
-        let upload = tokio::spawn(async move { call.client_streaming("Sum", notes).await });
-        say.send(Note::text("x")).await.unwrap();
-        a.until("a message", |seen| seen.heard.len() == number).await;
-        upload.abort();
-        a.until("its end", |seen| seen.cancelled == number).await;
+    let (a, proxy, mut raw) = stalled("").await;
+    a.reply(H2Reply::status(200));
+    for number in 0..50 {
+        let mut call = raw.call(&[], false).await;
+        call.send(MESSAGE).unwrap();
+        eventually("a message", async || a.requests().get(number).is_some_and(|call| call.body == MESSAGE))
+            .await;
+        drop(call);
+        proxy.logged(number + 1).await;
     }
-    assert_eq!(a.seen().whole, 0);
+    eventually("their ends", async || proxy.backend("app/a").await.in_flight == 0).await;
+    assert!(a.requests().iter().all(|call| !call.whole), "taken for whole");
 }
 
 #[tokio::test]
@@ -72,7 +78,7 @@ async fn a_call_whose_time_is_over_is_told_so_and_taken_from_the_backend() {
     let start = Instant::now();
     let mut call = raw.call(&[("grpc-timeout", "200m")], false).await;
     // Sending on is no reason to wait longer.
-    call.upload.send_data(vec![0; 10].into(), false).unwrap();
+    call.send(MESSAGE).unwrap();
     let answer = call.answer().await.unwrap();
     assert!(start.elapsed() >= Duration::from_millis(200));
     assert_eq!((answer.status, answer.bare, answer.field("grpc-status")), (200, true, Some("4")));
@@ -87,23 +93,25 @@ async fn a_stream_whose_time_is_over_is_reset_however_lively_it_is() {
     let a = GrpcBackend::start("a").await;
     let proxy = Proxy::start(config(&[&a], "")).await;
     let mut raw = Raw::open(proxy.address).await;
-    let call = raw.call(&[("grpc-timeout", "300m")], false).await;
+    let mut call = raw.call(&[("grpc-timeout", "300m")], false).await;
     let mut answer = call.answer().await.unwrap();
     assert_eq!((answer.status, answer.bare), (200, false));
     // The backend, which does not mind its time, has said nothing but its head.
     let (rest, reason) = answer.rest().await;
     assert!(rest.is_empty() && reason.is_some(), "{rest:?} {reason:?}");
-    a.until("its end", |seen| seen.cancelled == 1).await;
+    a.until("its end", |seen| seen.open == 0).await;
     assert_eq!(proxy.logged(1).await[0]["end"], "response_timeout");
 
-    let flood = H2Backend::start("flood").await;
-    flood.reply(H2Reply::Flood(usize::MAX >> 40));
-    let pool = Config::default().pool_of("app", &[flood.toml()], "protocol = \"h2c\"");
-    let proxy = Proxy::start(listens(pool)).await;
-    let mut answer = Raw::open(proxy.address).await.ask(&[("grpc-timeout", "300m")]).await;
-    let (_, reason) = answer.rest().await;
-    assert!(reason.is_some());
-    assert_eq!(proxy.logged(1).await[0]["end"], "response_timeout");
+    // One that goes on and on is over all the same.
+    let mut call = raw.call(&[("grpc-timeout", "300m")], false).await;
+    let mut answer = call.answer().await.unwrap();
+    let mut exchanged = 0;
+    while call.send(MESSAGE).is_ok() && answer.next().await.is_some() {
+        exchanged += 1;
+    }
+    assert!(exchanged > 1, "{exchanged}");
+    a.until("its end", |seen| seen.open == 0).await;
+    assert_eq!(proxy.logged(2).await[1]["end"], "response_timeout");
 }
 
 #[tokio::test]
@@ -115,9 +123,9 @@ async fn a_backends_own_word_on_the_time_comes_first() {
     let pools = pools.pool_of("closed", &[closed.toml()], "protocol = \"h2c\"");
     let routes = pools.route("pool = \"closed\"").route("hosts = [\"shop.example\"]\npool = \"app\"");
     let proxy = Proxy::start(listens(routes)).await;
-    proxy.stop("closed/closed").await.unwrap();
+    order(&proxy, "closed/closed", "stopped").await;
     let mut raw = Raw::open(proxy.address).await;
-    let call = raw.call(&[("grpc-timeout", "100m")], true).await;
+    let mut call = raw.call(&[("grpc-timeout", "100m")], true).await;
     a.parked(1).await;
     // One that began later and waits for nobody is over: so is the first one's time.
     let late = raw.call_at("other.example", &[("grpc-timeout", "100m")], true).await.answer().await.unwrap();
@@ -135,10 +143,11 @@ async fn a_call_that_was_held_goes_out_with_the_time_that_is_left() {
         "protocol = \"h2c\"\nhold = { max = 9, timeout = \"9s\" }",
     );
     let proxy = Proxy::start(listens(pool)).await;
-    proxy.stop("app/a").await.unwrap();
+    order(&proxy, "app/a", "stopped").await;
     let mut raw = Raw::open(proxy.address).await;
-    let call = raw.call(&[("grpc-timeout", "8S")], true).await;
-    eventually("it is held", async || proxy.metric("pintle_pool_held{pool=\"app\"}").await == 1.0).await;
+    let mut call = raw.call(&[("grpc-timeout", "8S")], true).await;
+    eventually("it is held", async || proxy.metric("pintle_pool_held_requests{pool=\"app\"}").await == 1.0)
+        .await;
     proxy.ready("app/a").await.unwrap();
     call.answer().await.unwrap();
     let seen = a.seen(1).await;
@@ -146,7 +155,7 @@ async fn a_call_that_was_held_goes_out_with_the_time_that_is_left() {
     let left: u64 = left.parse().unwrap();
     assert!((1..8_000_000).contains(&left), "{left}");
 
-    proxy.stop("app/a").await.unwrap();
+    order(&proxy, "app/a", "stopped").await;
     let answer = raw.ask(&[("grpc-timeout", "100m")]).await;
     assert_eq!(answer.field("grpc-status"), Some("4"), "its time was over before the hold's");
     let line = proxy.ended("hold_timeout").await;
@@ -194,7 +203,7 @@ async fn a_drain_lets_a_stream_end_and_begins_no_other_there() {
     for _ in 0..2 {
         talks.push(client.talk("Echo").await.unwrap());
     }
-    proxy.drain("app/a", None).await.unwrap();
+    order(&proxy, "app/a", "draining").await;
     for _ in 0..10 {
         assert_eq!(client.say("Echo", "x").await.unwrap().get_ref().from, "b");
     }

@@ -5,7 +5,7 @@ use tonic::{Code, Status};
 use super::backend::GrpcBackend;
 use super::client::GrpcClient;
 use super::raw::Raw;
-use super::{config, listens, over};
+use super::{config, listens, order, over};
 use crate::support::{Config, H2Backend, H2Reply, Proxy};
 
 /// What `status` says, the id in it left out.
@@ -33,7 +33,7 @@ async fn a_call_for_which_there_is_no_route_is_unimplemented() {
 async fn a_refusal_is_a_head_that_ends_the_stream_and_the_log_says_what_it_stands_for() {
     let a = GrpcBackend::start("a").await;
     let proxy = Proxy::start(config(&[&a], "hold = { max = 0, timeout = \"1s\" }")).await;
-    proxy.stop("app/a").await.unwrap();
+    order(&proxy, "app/a", "stopped").await;
     let answer = Raw::open(proxy.address).await.ask(&[]).await;
     assert_eq!((answer.status, answer.bare), (200, true));
     assert_eq!(
@@ -50,7 +50,7 @@ async fn a_refusal_is_a_head_that_ends_the_stream_and_the_log_says_what_it_stand
 async fn who_speaks_no_grpc_gets_a_status_and_a_sentence() {
     let a = GrpcBackend::start("a").await;
     let proxy = Proxy::start(config(&[&a], "hold = { max = 0, timeout = \"1s\" }")).await;
-    proxy.stop("app/a").await.unwrap();
+    order(&proxy, "app/a", "stopped").await;
     let mut raw = Raw::open(proxy.address).await;
     for content_type in ["application/grpc-web+proto", "application/json"] {
         let mut answer = raw.ask(&[("content-type", content_type)]).await;
@@ -62,10 +62,12 @@ async fn who_speaks_no_grpc_gets_a_status_and_a_sentence() {
 #[tokio::test]
 async fn a_backend_that_takes_no_connection_is_unavailable() {
     let a = GrpcBackend::start("a").await;
-    let (proxy, client) = over(&[&a], "").await;
+    let (proxy, client) = over(&[&a], "hold = { max = 0, timeout = \"1s\" }").await;
     a.kill();
     let status = client.say("Echo", "x").await.unwrap_err();
-    assert_eq!((status.code(), proxy.logged(1).await[0]["status"].as_u64()), (Code::Unavailable, Some(502)));
+    assert_eq!(status.code(), Code::Unavailable);
+    let line = &proxy.logged(1).await[0];
+    assert_eq!((line["status"].as_u64(), line["end"].as_str()), (Some(503), Some("no_backend")));
 }
 
 #[tokio::test]

@@ -11,6 +11,8 @@ mod health;
 mod raw;
 mod streams;
 
+use pintle::admin::view::StateOrder;
+
 use self::backend::GrpcBackend;
 use self::client::GrpcClient;
 use crate::support::{Config, Proxy};
@@ -52,4 +54,10 @@ async fn over(backends: &[&GrpcBackend], lines: &str) -> (Proxy, GrpcClient) {
     let proxy = Proxy::start(config(backends, lines).server("workers = 1")).await;
     let client = GrpcClient::new(proxy.address).await;
     (proxy, client)
+}
+
+/// Stops or drains a backend, even the last one, and does not wait for that.
+async fn order(proxy: &Proxy, backend: &str, state: &str) {
+    let order = StateOrder { state: state.into(), force: true, ..StateOrder::default() };
+    proxy.set_state(backend, order).await.unwrap();
 }

@@ -19,7 +19,7 @@ pub struct Raw {
 /// A call of which the head has been sent.
 pub struct RawCall {
     answer: ResponseFuture,
-    pub upload: SendStream<Bytes>,
+    upload: SendStream<Bytes>,
 }
 
 /// An answer, as far as it came.
@@ -71,8 +71,13 @@ impl Drop for Raw {
 }
 
 impl RawCall {
-    pub async fn answer(self) -> Result<RawAnswer, h2::Error> {
-        let (parts, body) = within("an answer", self.answer).await?.into_parts();
+    /// Sends bytes, which should be a message.
+    pub fn send(&mut self, bytes: &'static [u8]) -> Result<(), h2::Error> {
+        self.upload.send_data(Bytes::from_static(bytes), false)
+    }
+
+    pub async fn answer(&mut self) -> Result<RawAnswer, h2::Error> {
+        let (parts, body) = within("an answer", &mut self.answer).await?.into_parts();
         Ok(RawAnswer { status: parts.status.as_u16(), head: parts.headers, bare: body.is_end_stream(), body })
     }
 }
@@ -80,6 +85,13 @@ impl RawCall {
 impl RawAnswer {
     pub fn field(&self, name: &str) -> Option<&str> {
         self.head.get(name).map(|value| value.to_str().unwrap())
+    }
+
+    /// The next bytes; `None` at the end, however it came.
+    pub async fn next(&mut self) -> Option<Bytes> {
+        let data = within("more", self.body.data()).await?.ok()?;
+        let _ = self.body.flow_control().release_capacity(data.len());
+        Some(data)
     }
 
     /// The bytes until the end, and the reason for a reset.
