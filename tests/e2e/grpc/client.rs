@@ -1,17 +1,25 @@
 //! A gRPC client that is not ours (tonic's).
 
+use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
 use tokio::sync::mpsc;
+use tokio_rustls::client::TlsStream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::client::Grpc;
+use tonic::codegen::http::Uri;
 use tonic::codegen::http::uri::PathAndQuery;
+use tonic::codegen::{Future, Service};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Response, Status, Streaming};
 use tonic_prost::ProstCodec;
 
 use super::{LARGE, Note};
-use crate::support::within;
+use crate::support::{TlsClient, within};
 
 /// One connection, and any number of calls on it.
 #[derive(Clone)]
@@ -30,7 +38,15 @@ impl GrpcClient {
         Self::over(within("a connection", endpoint.connect()).await.unwrap())
     }
 
-    pub fn over(channel: Channel) -> Self {
+    /// By TLS; the address is the client's.
+    pub async fn by_tls(client: TlsClient, name: &'static str) -> Self {
+        let endpoint =
+            Endpoint::from_static("http://unused").origin(format!("https://{name}").parse().unwrap());
+        let channel = endpoint.connect_with_connector(Tls { client, name });
+        Self::over(within("a connection", channel).await.unwrap())
+    }
+
+    fn over(channel: Channel) -> Self {
         Self(Grpc::new(channel).max_decoding_message_size(2 * LARGE))
     }
 
@@ -98,6 +114,26 @@ impl Talk {
         let note = self.hear().await.unwrap().expect("the call goes on");
         assert_eq!(note.text, text);
         note
+    }
+}
+
+struct Tls {
+    client: TlsClient,
+    name: &'static str,
+}
+
+impl Service<Uri> for Tls {
+    type Response = TokioIo<TlsStream<TcpStream>>;
+    type Error = io::Error;
+    type Future = Pin<Box<dyn Future<Output = io::Result<Self::Response>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Uri) -> Self::Future {
+        let (client, name) = (self.client.clone(), self.name);
+        Box::pin(async move { Ok(TokioIo::new(client.try_open(name).await?.stream)) })
     }
 }
 

@@ -3,18 +3,13 @@
 use std::net::SocketAddr;
 
 use bytes::Bytes;
-use h2::client::{ResponseFuture, SendRequest};
+use h2::client::ResponseFuture;
 use h2::{Reason, RecvStream, SendStream};
 use http::{HeaderMap, Request};
-use tokio::net::TcpStream;
-use tokio::task::JoinHandle;
 
-use crate::support::within;
+use crate::support::{H2Client, within};
 
-pub struct Raw {
-    send: SendRequest<Bytes>,
-    driver: JoinHandle<()>,
-}
+pub struct Raw(H2Client);
 
 /// A call of which the head has been sent.
 pub struct RawCall {
@@ -34,10 +29,7 @@ pub struct RawAnswer {
 
 impl Raw {
     pub async fn open(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect(address).await.unwrap();
-        let (send, connection) = within("a handshake", h2::client::handshake(stream)).await.unwrap();
-        let driver = tokio::spawn(async move { drop(connection.await) });
-        Self { send, driver }
+        Self(H2Client::open(address).await)
     }
 
     /// Begins a call with these fields and, if it `ends`, no message.
@@ -53,20 +45,13 @@ impl Raw {
         for (name, value) in fields {
             request = request.header(*name, *value);
         }
-        std::future::poll_fn(|cx| self.send.poll_ready(cx)).await.unwrap();
-        let (answer, upload) = self.send.send_request(request.body(()).unwrap(), ends).unwrap();
+        let (answer, upload) = self.0.send(request.body(()).unwrap(), ends).await;
         RawCall { answer, upload }
     }
 
     /// A call with no message, and its answer.
     pub async fn ask(&mut self, fields: &[(&str, &str)]) -> RawAnswer {
         self.call(fields, true).await.answer().await.unwrap()
-    }
-}
-
-impl Drop for Raw {
-    fn drop(&mut self) {
-        self.driver.abort();
     }
 }
 

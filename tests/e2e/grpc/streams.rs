@@ -9,7 +9,7 @@ use tonic::{Code, Request};
 use super::backend::{GrpcBackend, failure};
 use super::client::GrpcClient;
 use super::{LARGE, Note, config, over};
-use crate::support::{Proxy, eventually};
+use crate::support::{Config, Keys, Proxy, TlsClient, eventually};
 
 #[tokio::test]
 async fn a_call_passes_with_its_metadata_and_so_do_answer_and_trailers() {
@@ -95,6 +95,26 @@ async fn a_backends_own_status_passes_with_all_that_it_has() {
     for line in proxy.logged(2).await {
         assert_eq!((line["status"].as_u64(), line["end"].as_str()), (Some(200), Some("ok")));
     }
+}
+
+#[tokio::test]
+async fn a_client_that_comes_by_tls_is_served_as_any_other() {
+    let (a, keys) = (GrpcBackend::start("a").await, Keys::for_names(&["a.example"]));
+    let pool = Config::default().pool_of("app", &[a.toml()], "protocol = \"h2c\"");
+    let proxy = Proxy::start(pool.listener(&keys.tls(&["site"]))).await;
+    let tls = TlsClient::new(proxy.address).offering(&["h2"]);
+    let client = GrpcClient::by_tls(tls, "a.example").await;
+    let mut talk = client.talk("Echo").await.unwrap();
+    for number in 0..10 {
+        talk.exchange(&number.to_string()).await;
+    }
+    assert_eq!(client.say("Fail", "x").await.unwrap_err().code(), Code::FailedPrecondition);
+    talk.say = None;
+    assert_eq!(talk.hear().await.unwrap(), None);
+    assert_eq!(talk.hear.trailers().await.unwrap().unwrap().get("x-served-by").unwrap(), "a");
+    assert_eq!(a.seen().calls[0].get("x-forwarded-proto").unwrap(), "https");
+    let line = &proxy.logged(2).await[1];
+    assert_eq!((line["proto"].as_str(), line["tls"].as_str()), (Some("h2"), Some("1.3")));
 }
 
 #[tokio::test]

@@ -98,8 +98,15 @@ impl TlsClient {
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(Anybody(provider)))
             .with_no_client_auth();
-        config.alpn_protocols = ["h2", "http/1.1"].map(|name| name.as_bytes().to_vec()).to_vec();
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
         Self { address, config: Arc::new(config) }
+    }
+
+    /// What it offers to speak.
+    pub fn offering(mut self, protocols: &[&str]) -> Self {
+        let config = Arc::make_mut(&mut self.config);
+        config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
+        self
     }
 
     /// One that shows a certificate of this subject.
@@ -138,6 +145,12 @@ impl TlsWire {
     /// The certificate that was shown.
     pub fn shown(&self) -> CertificateDer<'static> {
         self.stream.get_ref().1.peer_certificates().unwrap()[0].clone()
+    }
+
+    /// What was chosen of what was offered.
+    pub fn spoken(&self) -> Option<String> {
+        let chosen = self.stream.get_ref().1.alpn_protocol()?;
+        Some(String::from_utf8_lossy(chosen).into_owned())
     }
 
     pub fn is_resumed(&self) -> bool {
