@@ -153,7 +153,6 @@ const LATER_KEYS: &[(&str, &str)] = &[
     ("listener.proxy_protocol", "TLS and HTTP/2"),
     ("listener.min_body_rate", "failover"),
     ("pool.tls", "TLS and HTTP/2"),
-    ("pool.health.grpc", "TLS and HTTP/2"),
     ("pool.outlier", "failover"),
     ("pool.panic_threshold", "failover"),
     ("pool.max_in_flight", "failover"),

@@ -269,10 +269,10 @@ pub(crate) struct Timeouts {
     /// To open a connection.
     #[schemars(extend("x-min" = "10ms", "x-max" = "10m"))]
     pub(crate) connect: Spelled<Duration>,
-    /// Per attempt, from the last byte of the request that moved to the response head.
+    /// Per attempt, from the last byte of the request that moved to the response head; for gRPC its grpc-timeout.
     #[schemars(extend("x-min" = "10ms", "x-max" = "24h"))]
     pub(crate) response: Spelled<Duration>,
-    /// Between bytes of a response.
+    /// Between bytes of a response; not for gRPC.
     #[schemars(extend("x-min" = "10ms", "x-max" = "24h"))]
     pub(crate) idle: Spelled<Duration>,
 }

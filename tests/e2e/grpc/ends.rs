@@ -8,7 +8,7 @@ use super::backend::GrpcBackend;
 use super::client::GrpcClient;
 use super::raw::Raw;
 use super::{config, listens, order, over};
-use crate::support::{Config, H2Backend, H2Reply, Proxy, eventually};
+use crate::support::{Config, H2Backend, H2Reply, Proxy, eventually, within};
 
 /// An empty message behind its prefix.
 const MESSAGE: &[u8] = &[0; 5];
@@ -75,11 +75,24 @@ async fn stalled(lines: &str) -> (H2Backend, Proxy, Raw) {
 #[tokio::test]
 async fn a_call_whose_time_is_over_is_told_so_and_taken_from_the_backend() {
     let (a, proxy, mut raw) = stalled("").await;
+    // The backend reads, and waits for the end of what it reads.
+    a.reply(H2Reply::status(200));
+    a.hold();
     let start = Instant::now();
     let mut call = raw.call(&[("grpc-timeout", "200m")], false).await;
+    let heard = || a.requests().first().map_or(0, |call| call.body.len());
     // Sending on is no reason to wait longer.
-    call.send(MESSAGE).unwrap();
-    let answer = call.answer().await.unwrap();
+    let answer = within("an end", async {
+        loop {
+            let before = heard();
+            let _ = call.send(MESSAGE);
+            tokio::select! {
+                answer = call.answer() => break answer.unwrap(),
+                () = eventually("a message", async || heard() > before) => {}
+            }
+        }
+    })
+    .await;
     assert!(start.elapsed() >= Duration::from_millis(200));
     assert_eq!((answer.status, answer.bare, answer.field("grpc-status")), (200, true, Some("4")));
     eventually("the stream is reset", async || a.resets() == 1).await;
