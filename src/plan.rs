@@ -15,7 +15,7 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use ipnet::IpNet;
 
-pub use self::tls::{CertificatePlan, ClientAuth, ClientsPlan, Facts, TlsPlan, TlsVersion};
+pub use self::tls::{BackendTlsPlan, CertificatePlan, ClientAuth, ClientsPlan, Facts, TlsPlan, TlsVersion};
 
 /// A whole configuration, every default filled in and every reference resolved.
 #[derive(Clone, Debug, PartialEq)]
@@ -245,6 +245,17 @@ pub enum PoolProtocol {
     Http1,
     /// HTTP/2 on a clear connection, known beforehand and not negotiated.
     H2c,
+    /// HTTP/2 over TLS, which the backend must choose.
+    H2,
+    /// Whichever of HTTP/2 and HTTP/1.1 the backend chooses over TLS.
+    Auto,
+}
+
+/// Whether each connection to a backend begins by saying whose it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SendProxy {
+    Off,
+    V2,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -258,6 +269,9 @@ pub struct PoolPlan {
     pub cookie: StickyPlan,
     pub backends: Vec<BackendPlan>,
     pub protocol: PoolProtocol,
+    /// `None`: in the clear.
+    pub tls: Option<BackendTlsPlan>,
+    pub proxy_protocol: SendProxy,
     pub host: HostHeader,
     pub slow_start: Duration,
     pub via: bool,
@@ -374,6 +388,15 @@ pub struct BackendPlan {
 pub enum BackendAddress {
     Ip(SocketAddr),
     Name { host: String, port: u16 },
+}
+
+impl BackendAddress {
+    pub fn set_port(&mut self, to: u16) {
+        match self {
+            Self::Ip(address) => address.set_port(to),
+            Self::Name { port, .. } => *port = to,
+        }
+    }
 }
 
 impl fmt::Display for BackendAddress {

@@ -21,11 +21,12 @@ use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
 
 use crate::http::headers::to_http2;
-use crate::plan::{BackendAddress, HealthPlan, PoolProtocol, Probe};
+use crate::plan::{BackendAddress, HealthPlan, Probe};
 use crate::pool::Shared;
 use crate::pool::backend::Vitals;
 use crate::pool::health::{Found, Verdict, next_probe, second_probe};
-use crate::upstream::{connect, is_nonsense};
+use crate::upstream::tls::Version;
+use crate::upstream::{Way, is_nonsense};
 
 /// How often a name is looked up again.
 const LOOK_UP: Duration = Duration::from_secs(10);
@@ -48,6 +49,7 @@ pub struct Target {
     pub vitals: Arc<Vitals>,
     pub shared: Arc<Shared>,
     pub address: BackendAddress,
+    pub way: Way,
     pub asks: Asks,
     /// Somebody waiting for it makes the probes hurry.
     pub down: bool,
@@ -55,7 +57,7 @@ pub struct Target {
 
 #[derive(Clone, PartialEq)]
 pub enum Asks {
-    Probe(HealthPlan, PoolProtocol),
+    Probe(HealthPlan),
     /// A pool without probes: whether it takes connections again.
     Connect {
         timeout: Duration,
@@ -89,7 +91,8 @@ async fn run(mut targets: mpsc::Receiver<Vec<Target>>, news: mpsc::Sender<News>)
         for target in wanted {
             let id = Arc::as_ptr(&target.vitals);
             let kept = running.remove(&id).map(|(old, tasks)| {
-                if old.asks == target.asks && old.down == target.down && old.address == target.address {
+                let same = old.asks == target.asks && old.down == target.down;
+                if same && old.address == target.address && old.way == target.way {
                     return (old, tasks);
                 }
                 tasks.iter().for_each(AbortHandle::abort);
@@ -139,11 +142,11 @@ async fn resolve(vitals: Arc<Vitals>, host: String, port: u16, news: mpsc::Sende
 /// Asks one backend for ever: the first time at once, later spread over the interval.
 async fn ask(target: Target, mut first: bool, news: mpsc::Sender<News>) {
     let interval = match &target.asks {
-        Asks::Probe(plan, _) => plan.interval,
+        Asks::Probe(plan) => plan.interval,
         _ => TRY_AGAIN,
     };
     let jitter = match &target.asks {
-        Asks::Probe(plan, _) => plan.jitter,
+        Asks::Probe(plan) => plan.jitter,
         _ => 0.0,
     };
     if !first {
@@ -186,13 +189,13 @@ async fn probe(target: &Target) -> Option<Verdict> {
     }
     let begun = Instant::now();
     let (limit, answer) = match &target.asks {
-        Asks::Probe(plan, protocol) => {
+        Asks::Probe(plan) => {
             if plan.port != 0 {
                 addresses.iter_mut().for_each(|address| address.set_port(plan.port));
             }
-            (plan.timeout, timeout(plan.timeout, look(plan, *protocol, &target.address, &addresses)).await)
+            (plan.timeout, timeout(plan.timeout, look(plan, target, &addresses)).await)
         }
-        Asks::Connect { timeout: limit } => (*limit, timeout(*limit, touch(&addresses)).await),
+        Asks::Connect { timeout: limit } => (*limit, timeout(*limit, touch(&target.way, &addresses)).await),
         Asks::Name => return None,
     };
     let took = begun.elapsed();
@@ -201,7 +204,7 @@ async fn probe(target: &Target) -> Option<Verdict> {
             Verdict::Fail { why: format!("no answer in {}", humantime::format_duration(limit)).into() }
         }
         (Ok(Err(why)), _) => Verdict::Fail { why },
-        (Ok(Ok(Found::Status(status))), Asks::Probe(plan, _)) => judge(plan, status, took),
+        (Ok(Ok(Found::Status(status))), Asks::Probe(plan)) => judge(plan, status, took),
         (Ok(Ok(found)), _) => Verdict::Pass { found, took },
     })
 }
@@ -216,25 +219,31 @@ fn judge(plan: &HealthPlan, status: StatusCode, took: Duration) -> Verdict {
     }
 }
 
-async fn touch(addresses: &[SocketAddr]) -> Result<Found, Cow<'static, str>> {
-    connect(addresses).await.map(|_| Found::Connected).map_err(|error| error.to_string().into())
+async fn touch(way: &Way, addresses: &[SocketAddr]) -> Result<Found, Cow<'static, str>> {
+    way.open(addresses, way.offer(), None)
+        .await
+        .map(|_| Found::Connected)
+        .map_err(|error| error.to_string().into())
 }
 
 /// Asks over HTTP or gRPC, or only connects where that is all the plan wants.
 async fn look(
     plan: &HealthPlan,
-    protocol: PoolProtocol,
-    address: &BackendAddress,
+    target: &Target,
     addresses: &[SocketAddr],
 ) -> Result<Found, Cow<'static, str>> {
-    let stream = connect(addresses).await.map_err(|error| error.to_string())?;
-    let host = if plan.host.is_empty() { address.to_string() } else { plan.host.clone() };
+    let way = &target.way;
+    let (stream, version) =
+        way.open(addresses, way.offer(), None).await.map_err(|error| error.to_string())?;
+    let host = if plan.host.is_empty() { target.address.to_string() } else { plan.host.clone() };
     let path = match &plan.probe {
         Probe::Http { path } => path,
-        Probe::Grpc { service } => {
-            return grpc::check(stream, &host, service, plan.timeout).await.map(|()| Found::Serving);
-        }
         Probe::Tcp => return Ok(Found::Connected),
+        Probe::Grpc { .. } if version == Version::Http1 => return Err("it chose HTTP/1.1, not HTTP/2".into()),
+        Probe::Grpc { service } => {
+            let asked = grpc::check(stream, way.scheme(), &host, service, plan.timeout);
+            return asked.await.map(|()| Found::Serving);
+        }
     };
     let request = Request::get(path.as_str())
         .header(HOST, host)
@@ -242,22 +251,22 @@ async fn look(
         .header(CONNECTION, "close")
         .body(Empty::new())
         .map_err(|error| error.to_string())?;
-    let answer = match protocol {
-        PoolProtocol::Http1 => {
+    let answer = match version {
+        Version::Http1 => {
             let (mut sender, connection) = http1::handshake::<_, Empty<Bytes>>(TokioIo::new(stream))
                 .await
                 .map_err(|error| error.to_string())?;
             let _driven = Driven(tokio::task::spawn_local(connection).abort_handle());
             sender.send_request(request).await
         }
-        PoolProtocol::H2c => {
+        Version::Http2 => {
             let (mut sender, connection) =
                 http2::handshake::<_, _, Empty<Bytes>>(TokioExecutor::new(), TokioIo::new(stream))
                     .await
                     .map_err(|error| error.to_string())?;
             let _driven = Driven(tokio::task::spawn_local(connection).abort_handle());
             let (mut parts, body) = request.into_parts();
-            to_http2(&mut parts);
+            to_http2(&mut parts, way.scheme());
             sender.send_request(Request::from_parts(parts, body)).await
         }
     };

@@ -49,7 +49,7 @@ pub enum Order {
     Listen {
         name: Arc<str>,
         address: SocketAddr,
-        socket: std::net::TcpListener,
+        sockets: Vec<std::net::TcpListener>,
     },
     /// Stop accepting on this address; its connections leave after their next answer.
     Leave {
@@ -154,7 +154,8 @@ struct Worker {
 }
 
 struct Listening {
-    task: AbortHandle,
+    /// One for each socket.
+    tasks: Vec<AbortHandle>,
     /// True once the listener is gone.
     leaving: Rc<Cell<bool>>,
 }
@@ -166,10 +167,10 @@ impl Worker {
                 self.proxy.view();
                 let _ = done.send(());
             }
-            Order::Listen { name, address, socket } => self.listen(name, address, socket),
+            Order::Listen { name, address, sockets } => self.listen(name, address, sockets),
             Order::Leave { address } => {
                 if let Some(listening) = self.listeners.borrow_mut().remove(&address) {
-                    listening.task.abort();
+                    listening.tasks.iter().for_each(AbortHandle::abort);
                     listening.leaving.set(true);
                     self.wake_connections();
                 }
@@ -179,7 +180,10 @@ impl Worker {
                 self.wake_connections();
             }
             Order::StopAccepting => {
-                self.listeners.borrow_mut().drain().for_each(|(_, listening)| listening.task.abort());
+                let mut listeners = self.listeners.borrow_mut();
+                listeners.drain().for_each(|(_, listening)| {
+                    listening.tasks.iter().for_each(AbortHandle::abort);
+                });
             }
             Order::Stop(_) => {}
             Order::Adopt { name, address, stream, peer } => {
@@ -217,19 +221,31 @@ impl Worker {
         }
     }
 
-    fn listen(self: &Rc<Self>, name: Arc<str>, address: SocketAddr, socket: std::net::TcpListener) {
+    fn listen(self: &Rc<Self>, name: Arc<str>, address: SocketAddr, sockets: Vec<std::net::TcpListener>) {
+        let leaving: Rc<Cell<bool>> = Rc::default();
+        let accept = |socket| self.accept(name.clone(), address, socket, leaving.clone());
+        let tasks = sockets.into_iter().map(accept).collect();
+        self.listeners.borrow_mut().insert(address, Listening { tasks, leaving });
+    }
+
+    fn accept(
+        self: &Rc<Self>,
+        name: Arc<str>,
+        address: SocketAddr,
+        socket: std::net::TcpListener,
+        leaving: Rc<Cell<bool>>,
+    ) -> AbortHandle {
         let listener =
             TcpListener::from_std(socket).expect("the socket is non-blocking and the runtime runs");
-        let leaving: Rc<Cell<bool>> = Rc::default();
-        let (worker, flag) = (self.clone(), leaving.clone());
+        let worker = self.clone();
         let series = self.proxy.telemetry.listener(&name);
         let task = tokio::task::spawn_local(async move {
             let thread = worker.proxy.thread;
             let full = || series.rejected(thread, Rejection::MaxConnections);
-            let take = |stream, peer| worker.take(&name, address, stream, peer, &flag);
+            let take = |stream, peer| worker.take(&name, address, stream, peer, &leaving);
             accept::run(listener, worker.descriptors.clone(), full, take).await;
         });
-        self.listeners.borrow_mut().insert(address, Listening { task: task.abort_handle(), leaving });
+        task.abort_handle()
     }
 
     /// Serves a new connection here, or hands it to a thread that has far fewer: the kernel

@@ -152,7 +152,6 @@ const VALUES: &[(&str, &str)] = &[
 const LATER_KEYS: &[(&str, &str)] = &[
     ("listener.proxy_protocol", "TLS and HTTP/2"),
     ("listener.min_body_rate", "failover"),
-    ("pool.tls", "TLS and HTTP/2"),
     ("pool.outlier", "failover"),
     ("pool.panic_threshold", "failover"),
     ("pool.max_in_flight", "failover"),
@@ -168,19 +167,8 @@ pub(crate) fn later_key(place: &Place) -> Option<&'static str> {
     LATER_KEYS.iter().find(|(key, _)| *key == kind).map(|(_, what)| *what)
 }
 
-/// The same of one key.
-const LATER_VALUES_OF: &[(&str, &str, &str)] = &[
-    ("pool.protocol", "h2", "TLS to backends, and `h2c` is HTTP/2 without TLS"),
-    ("pool.protocol", "auto", "TLS to backends, which is where the two sides choose"),
-];
-
 /// What brings a value that this version does not have.
-pub(crate) fn later_value(place: &Place, value: &str) -> Option<&'static str> {
-    let kind = place.kind();
-    let of_key = LATER_VALUES_OF.iter().find(|(key, word, _)| *key == kind && *word == value);
-    if let Some((_, _, what)) = of_key {
-        return Some(what);
-    }
+pub(crate) fn later_value(value: &str) -> Option<&'static str> {
     LATER_VALUES.iter().find(|(word, _)| *word == value).map(|(_, what)| *what)
 }
 

@@ -65,6 +65,12 @@ impl Patience {
 pub enum Body<G> {
     Empty,
     Full(Option<Bytes>),
+    /// A text of ours for a request that was none (RFC 9113 section 8.1.1): its stream is reset after
+    /// it, a turn of the event loop later, since a reset takes back what is not written yet.
+    Refusal {
+        text: Option<Bytes>,
+        written: bool,
+    },
     Relay(Relay<G>),
 }
 
@@ -83,6 +89,10 @@ impl<G: Guard> Body<G> {
         Self::Full(Some(text.into()))
     }
 
+    pub fn refusal(text: impl Into<Bytes>) -> Self {
+        Self::Refusal { text: Some(text.into()), written: false }
+    }
+
     /// Relays `incoming`, as long as `patience` lasts.
     pub fn relay(incoming: Incoming, mut guard: G, call: Rc<Call>, patience: Patience) -> Self {
         let over = incoming.is_end_stream();
@@ -98,6 +108,7 @@ impl<G: Guard> Body<G> {
 pub enum BodyError {
     Broken(hyper::Error),
     Ended(Ending),
+    Malformed(h2::Error),
 }
 
 impl fmt::Display for BodyError {
@@ -105,6 +116,7 @@ impl fmt::Display for BodyError {
         match self {
             Self::Broken(_) => f.write_str("the backend's answer broke off"),
             Self::Ended(ending) => write!(f, "the backend's answer was ended: {ending:?}"),
+            Self::Malformed(_) => f.write_str("the request was malformed"),
         }
     }
 }
@@ -113,6 +125,8 @@ impl std::error::Error for BodyError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Broken(error) => Some(error),
+            // Where hyper finds the code to reset the stream with.
+            Self::Malformed(error) => Some(error),
             Self::Ended(_) => None,
         }
     }
@@ -199,6 +213,17 @@ impl<G: Guard> HttpBody for Body<G> {
         match self.get_mut() {
             Self::Empty => Poll::Ready(None),
             Self::Full(text) => Poll::Ready(text.take().map(|text| Ok(Frame::data(text)))),
+            Self::Refusal { text, written } => match text.take() {
+                Some(text) => Poll::Ready(Some(Ok(Frame::data(text)))),
+                None if *written => {
+                    Poll::Ready(Some(Err(BodyError::Malformed(h2::Reason::PROTOCOL_ERROR.into()))))
+                }
+                None => {
+                    *written = true;
+                    cx.waker().wake_by_ref();
+                    Poll::Pending
+                }
+            },
             Self::Relay(relay) => relay.poll_relay(cx),
         }
     }
@@ -207,6 +232,7 @@ impl<G: Guard> HttpBody for Body<G> {
         match self {
             Self::Empty => true,
             Self::Full(text) => text.is_none(),
+            Self::Refusal { .. } => false,
             Self::Relay(relay) => relay.over,
         }
     }
@@ -215,6 +241,7 @@ impl<G: Guard> HttpBody for Body<G> {
         match self {
             Self::Empty => SizeHint::with_exact(0),
             Self::Full(text) => SizeHint::with_exact(text.as_ref().map_or(0, |text| text.len() as u64)),
+            Self::Refusal { .. } => SizeHint::new(),
             Self::Relay(relay) => relay.incoming.size_hint(),
         }
     }

@@ -30,3 +30,6 @@ pub mod timer;
 pub mod trailers;
 pub mod tunnel;
 pub mod upgrade;
+
+#[cfg(test)]
+mod fuzz;

@@ -18,11 +18,11 @@ use tokio::net::TcpStream;
 use super::Descriptor;
 use super::stream::Stream;
 
-/// A stream that notes what passes.
-pub struct Io<S = Stream> {
+/// A stream that notes what passes, and counts among the open ones as long as it has a descriptor.
+pub struct Io<S = Stream, D = Descriptor> {
     stream: TokioIo<S>,
     traffic: Arc<Traffic>,
-    descriptor: Descriptor,
+    descriptor: D,
 }
 
 /// What a stream has done so far.
@@ -68,13 +68,17 @@ impl Traffic {
 
 impl Io {
     pub fn new(socket: TcpStream, descriptor: Descriptor) -> Self {
-        Self { stream: TokioIo::new(Stream::Plain(socket)), traffic: Arc::default(), descriptor }
+        Self::over(Stream::Plain(socket), descriptor)
     }
 
-    /// Goes on with the stream inside another; the window and the count stay.
-    pub fn map<S>(self, map: impl FnOnce(Stream) -> S) -> Io<S> {
+    pub fn over(stream: Stream, descriptor: Descriptor) -> Self {
+        Self { stream: TokioIo::new(stream), traffic: Arc::default(), descriptor }
+    }
+
+    /// Goes on with the stream inside another, which the window follows; the count is the caller's.
+    pub fn wrap<S>(self, wrap: impl FnOnce(Stream) -> S) -> (Io<S, ()>, Descriptor) {
         let Self { stream, traffic, descriptor } = self;
-        Io { stream: TokioIo::new(map(stream.into_inner())), traffic, descriptor }
+        (Io { stream: TokioIo::new(wrap(stream.into_inner())), traffic, descriptor: () }, descriptor)
     }
 
     /// Goes on with what became of the stream; the window and the count stay.
@@ -113,7 +117,7 @@ impl Io {
     }
 }
 
-impl<S: AsyncRead + Unpin> Read for Io<S> {
+impl<S: AsyncRead + Unpin, D: Unpin> Read for Io<S, D> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -128,7 +132,7 @@ impl<S: AsyncRead + Unpin> Read for Io<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> Write for Io<S> {
+impl<S: AsyncWrite + Unpin, D: Unpin> Write for Io<S, D> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let result = Pin::new(&mut self.stream).poll_write(cx, buf);
         self.traffic.note_write(&result);

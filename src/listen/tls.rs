@@ -1,8 +1,8 @@
 //! TLS on a connection that has just been accepted.
 //!
 //! Start at [`shake`]. What a listener needs for it is built by [`Acceptor::build`] in the
-//! prepare step of a reload: all that can fail fails there. Beside `certificate`, the only place
-//! that knows rustls.
+//! prepare step of a reload: all that can fail fails there. Beside `certificate` and `tickets`, the
+//! only place that knows rustls.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -10,10 +10,10 @@ use std::io;
 use std::sync::Arc;
 
 use rustls::crypto::CryptoProvider;
-use rustls::crypto::aws_lc_rs::{Ticketer, default_provider};
+use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
-use rustls::server::{Acceptor as Hello, ClientHello, NoServerSessionStorage, ProducesTickets};
+use rustls::server::{Acceptor as Hello, ClientHello, NoServerSessionStorage};
 use rustls::server::{ResolvesServerCert, ServerConfig};
 use rustls::sign::CertifiedKey;
 use rustls::{ProtocolVersion, SupportedProtocolVersion};
@@ -22,6 +22,7 @@ use tokio::sync::Semaphore;
 use tokio_rustls::LazyConfigAcceptor;
 
 use super::stream::Stream;
+use super::tickets::Tickets;
 use crate::certificate;
 use crate::plan::{ClientAuth, ClientsPlan, Protocols, TlsPlan, TlsVersion};
 
@@ -39,17 +40,6 @@ const H2: &[u8] = b"h2";
 const HANDSHAKE: u8 = 0x16;
 
 static BOTH: [&SupportedProtocolVersion; 2] = [&rustls::version::TLS13, &rustls::version::TLS12];
-
-/// Seals session tickets, with keys that change every six hours. Kept over reloads: sessions go
-/// on, and no client pays for a new handshake because somebody edited a file.
-#[derive(Clone)]
-pub struct Tickets(Arc<dyn ProducesTickets>);
-
-impl Tickets {
-    pub fn generate() -> Result<Self, String> {
-        Ticketer::new().map(Self).map_err(|error| error.to_string())
-    }
-}
 
 /// How a listener shakes hands. Cheap to clone.
 #[derive(Clone)]
@@ -85,7 +75,7 @@ impl Acceptor {
         config.alpn_protocols = offered.iter().filter(|(on, _)| *on).map(|(_, name)| name.to_vec()).collect();
         config.session_storage = Arc::new(NoServerSessionStorage {});
         if asked.is_none() {
-            config.ticketer = tickets.0.clone();
+            config.ticketer = tickets.producer();
         }
         config.max_early_data_size = 0;
         Ok(Self { config: Arc::new(config), asks: asked.is_some() })

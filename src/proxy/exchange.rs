@@ -4,7 +4,7 @@
 //! whatever ends the body ends all three. A client that leaves earlier drops it earlier, and
 //! it records itself as aborted. There is no finish call to forget.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -21,13 +21,12 @@ use crate::http::serve::Call;
 use crate::http::target::Target;
 use crate::http::timer::Timer;
 use crate::live::{Route, View};
-use crate::plan::PoolProtocol;
 use crate::pool::Pool;
 use crate::pool::backend::{Lease, Post};
 use crate::telemetry::access_log::Record;
 use crate::telemetry::id::Id;
 use crate::telemetry::{End, Finished, RouteSeries, Stick};
-use crate::upstream::Link;
+use crate::upstream::{Link, NOWHERE, Pair};
 
 pub struct Exchange {
     pub proxy: Rc<Proxy>,
@@ -145,15 +144,24 @@ impl Exchange {
 
     /// How long the backend may take over its answer, once it has begun.
     pub fn patience(&self) -> Patience {
-        let pause = self.pool().map_or(Duration::MAX, |pool| self.pause(pool, pool.plan.timeouts.idle));
+        let pause = self.pool().map_or(Duration::MAX, |pool| self.pause(pool.plan.timeouts.idle));
         Patience { pause, until: self.rpc.and_then(Rpc::until) }
     }
 
     /// How long the backend may be silent: a limit of the pool's, but for gRPC, where a stream may
     /// be quiet for hours. HTTP/2's pings tell whether its backend is still there.
-    pub fn pause(&self, pool: &Pool, limit: Duration) -> Duration {
-        let pings = pool.plan.protocol != PoolProtocol::Http1;
-        if self.rpc.is_some() && pings { Duration::MAX } else { limit }
+    pub fn pause(&self, limit: Duration) -> Duration {
+        let pings = || self.backend.as_ref().is_some_and(|post| post.client.pings());
+        if self.rpc.is_some() && pings() { Duration::MAX } else { limit }
+    }
+
+    /// Whose request this is, for backends that are told by the PROXY protocol. A client that a
+    /// trusted peer names has no port that anybody knows.
+    pub fn pair(&self) -> Pair {
+        let (peer, destination) = (self.visitor.conn.peer, self.visitor.conn.local.unwrap_or(NOWHERE));
+        let same = peer.ip().to_canonical() == self.client;
+        let port = if same { peer.port() } else { 0 };
+        Pair { source: SocketAddr::new(self.client, port), destination }
     }
 
     /// What was decided of the answer: its status, and how the exchange would end now.

@@ -13,11 +13,11 @@ use crate::http::body::{Patience, UploadState};
 use crate::http::grpc::{GRPC_TIMEOUT, Rpc, timeout_value};
 use crate::http::timer::Wake;
 use crate::live::{Route, View};
-use crate::plan::PoolProtocol;
+use crate::plan::{PoolProtocol, SendProxy};
 use crate::pool::backend::Lease;
 use crate::pool::{self, NoBackend, Tried, Visit};
 use crate::telemetry::{ConnectResult, RetryReason};
-use crate::upstream::{ConnectError, Limits, SendError, SendErrorKind, Sent, Take};
+use crate::upstream::{ConnectError, Errand, Limits, SendError, SendErrorKind, Sent, Take};
 
 /// Sends the request to a backend of the route's pool. `None`: it waited for one, and has to
 /// be routed anew.
@@ -32,7 +32,7 @@ pub async fn run(
     exchange.place = Some(place);
     let pool = &view.pools[route.targets[place].pool];
     let key = pool.pool.keys.of(&message.parts, exchange.client);
-    if pool.pool.plan.protocol == PoolProtocol::H2c && message.is_upgrade() {
+    if matches!(pool.pool.plan.protocol, PoolProtocol::H2c | PoolProtocol::H2) && message.is_upgrade() {
         return Err(ProxyError::NoUpgrade { pool: pool.pool.name.to_string() });
     }
     let mut attempt = Attempt { proxy, route, pool, fresh: false };
@@ -129,6 +129,7 @@ fn connect_result(error: &ConnectError) -> ConnectResult {
     match error {
         ConnectError::Refused => ConnectResult::Refused,
         ConnectError::Timeout => ConnectResult::Timeout,
+        ConnectError::Tls(_) => ConnectResult::TlsError,
         ConnectError::Unreachable | ConnectError::Local(_) => ConnectResult::Error,
     }
 }
@@ -170,14 +171,20 @@ impl Attempt<'_> {
             timer: &exchange.call.timer,
             connect: plan.connect.min(left),
             response: Patience {
-                pause: exchange.pause(&self.pool.pool, plan.response).min(self.left_of_route(exchange, now)),
+                pause: exchange.pause(plan.response).min(self.left_of_route(exchange, now)),
                 until: exchange.rpc.and_then(Rpc::until),
             },
             hold: self.pool.pool.plan.hold.timeout.min(left),
             max_held: self.pool.pool.plan.hold.max,
         };
-        let upload = exchange.upload.clone();
-        let result = post.client.send(|| post.vitals.addresses(), request, upload, take, limits).await;
+        let errand = Errand {
+            addresses: || post.vitals.addresses(),
+            progress: exchange.upload.clone(),
+            take,
+            limits,
+            pair: (self.pool.pool.plan.proxy_protocol != SendProxy::Off).then(|| exchange.pair()),
+        };
+        let result = post.client.send(request, errand).await;
         let (done, thread) = (Instant::now(), self.proxy.thread);
         let waited = done.saturating_duration_since(now);
         exchange.waited += waited;

@@ -75,6 +75,11 @@ impl Message {
         self.upgrade.is_some()
     }
 
+    /// Whether it is asked for by CONNECT, which any 2xx would grant.
+    pub fn is_connect(&self) -> bool {
+        self.upgrade.as_ref().is_some_and(Upgrade::is_connect)
+    }
+
     /// The request as it goes to a backend. Where it may have to go out twice the head stays
     /// here and a copy goes; else it goes itself.
     pub fn outgoing(

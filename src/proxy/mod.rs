@@ -36,6 +36,7 @@ use self::exchange::Exchange;
 use self::message::Message;
 pub use self::visitor::Visitor;
 use crate::http::body::{self, Progress, Upload, UploadState};
+use crate::http::check::BadRequest;
 use crate::http::headers::{self, X_REQUEST_ID};
 use crate::http::timer::Wheel;
 use crate::http::tunnel::Scratch;
@@ -202,6 +203,9 @@ impl Proxy {
             return Err(ProxyError::Misdirected);
         }
         exchange.uri = parts.uri.clone();
+        if exchange.method != parts.method {
+            exchange.method = parts.method.clone();
+        }
         let upload = accept(exchange, incoming)?;
         let mut message = Message::new(parts, upload)?;
         loop {
@@ -213,6 +217,9 @@ impl Proxy {
             let route = &view.snapshot.routes[*place];
             exchange.route = Some(*place);
             match &route.plan.action {
+                Action::Respond { status, .. } if status.is_success() && message.is_connect() => {
+                    return Err(ProxyError::BadRequest(BadRequest::Tunnel));
+                }
                 Action::Respond { status, headers, .. } => {
                     return Ok(Answer::Own(rewrite::respond(*status, headers, &route.body)));
                 }
@@ -284,7 +291,8 @@ fn relay(mut exchange: Box<Exchange>, answer: Answer) -> Response<Body> {
     }
     parts.version = Version::HTTP_11;
     if let (StatusCode::SWITCHING_PROTOCOLS, Some((upgrade, client))) = (parts.status, upgrade) {
-        upgrade.restore(&mut parts.headers);
+        upgrade.grant(&mut parts);
+        exchange.answered(parts.status, End::ClientAbort);
         let idle = route.map_or(Duration::MAX, |route| route.tunnel_idle_timeout);
         if let Some(backend) = parts.extensions.remove::<OnUpgrade>() {
             tunnel::open(exchange, client, backend, idle);
@@ -303,13 +311,15 @@ fn refuse(mut exchange: Box<Exchange>, error: &ProxyError) -> Response<Body> {
     let text = format!("{} {word}: {sentence}. request {id}\n", status.as_u16());
     exchange.answered(status, error.end());
     debug!(request = id, pool = exchange.pool_name(), ?error, "refused");
-    let mut response = match exchange.rpc {
+    let malformed = exchange.version == Version::HTTP_2 && error.is_malformed();
+    let mut response = match exchange.rpc.filter(|_| !malformed) {
         // A status of HTTP's would tell its client little: the log and the metrics have ours.
         Some(rpc) => grpc::refusal(error.grpc_status(rpc.is_late(Instant::now())), text.trim_end())
             .map(|()| Body::Empty),
         None => {
             exchange.sent = text.len() as u64;
-            let mut response = Response::new(Body::text(text));
+            let body = if malformed { Body::refusal(text) } else { Body::text(text) };
+            let mut response = Response::new(body);
             *response.status_mut() = status;
             let plain = HeaderValue::from_static("text/plain; charset=utf-8");
             response.headers_mut().insert(CONTENT_TYPE, plain);

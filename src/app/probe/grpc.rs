@@ -6,15 +6,16 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use http::header::{CONTENT_TYPE, TE, USER_AGENT};
+use http::uri::Scheme;
 use http::{HeaderMap, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use tokio::net::TcpStream;
 
 use super::{Driven, USER};
 use crate::http::grpc::{self, GRPC_STATUS, GRPC_TIMEOUT, MEDIA_TYPE};
+use crate::listen::stream::Stream;
 use crate::upstream::is_nonsense;
 
 const METHOD: &str = "/grpc.health.v1.Health/Check";
@@ -28,8 +29,14 @@ const PREFIX: usize = 5;
 type Why = Cow<'static, str>;
 
 /// Passes where the backend says that `service` (empty: all of it) is serving.
-pub async fn check(stream: TcpStream, host: &str, service: &str, timeout: Duration) -> Result<(), Why> {
-    let uri = Uri::builder().scheme("http").authority(host).path_and_query(METHOD).build();
+pub async fn check(
+    stream: Stream,
+    scheme: Scheme,
+    host: &str,
+    service: &str,
+    timeout: Duration,
+) -> Result<(), Why> {
+    let uri = Uri::builder().scheme(scheme).authority(host).path_and_query(METHOD).build();
     let request = Request::post(uri.map_err(|error| error.to_string())?)
         .header(CONTENT_TYPE, MEDIA_TYPE)
         .header(TE, "trailers")

@@ -15,7 +15,7 @@ mod words;
 pub(crate) use json::{annotated, published};
 pub(crate) use pool::{Backend, Connections, Health, Key, Pool, Sticky, Timeouts};
 pub(crate) use route::{Edits, Respond, Retry, Route};
-pub(crate) use tls::{CertificateFiles, Tls};
+pub(crate) use tls::{BackendTls, CertificateFiles, Tls};
 pub(crate) use words::{Policy, Protocol, RetryOn, SecureWord};
 
 use std::collections::BTreeMap;

@@ -105,6 +105,8 @@ fn a_pool_needs_only_its_backends() {
         },
         backends: vec![backend("127.0.0.1:9001"), backend("[::1]:80")],
         protocol: PoolProtocol::Http1,
+        tls: None,
+        proxy_protocol: SendProxy::Off,
         host: HostHeader::Preserve,
         slow_start: Duration::ZERO,
         via: false,

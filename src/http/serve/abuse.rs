@@ -7,7 +7,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::frames::Frame;
+use super::frames::{ACK, Head, Kind};
 
 /// What is counted is forgotten after this.
 const WINDOW: Duration = Duration::from_secs(1);
@@ -30,23 +30,20 @@ pub struct Tally {
 impl Tally {
     /// Takes a frame into account. `false`: that was one too many. `max_resets` is the listener's
     /// `max_resets_per_second`; `None` for a peer that is trusted, which carries many clients'.
-    pub fn count(&mut self, frame: Frame, now: Instant, max_resets: Option<u32>) -> bool {
+    pub fn count(&mut self, head: &Head, now: impl Fn() -> Instant, max_resets: Option<u32>) -> bool {
+        let (count, limit): (fn(&mut Self) -> &mut u32, u32) = match head.kind {
+            Kind::Reset => (|tally| &mut tally.resets, max_resets.unwrap_or(u32::MAX)),
+            Kind::Settings if !head.is(ACK) => (|tally| &mut tally.settings, MAX_SETTINGS_PER_SECOND),
+            Kind::Ping if !head.is(ACK) => (|tally| &mut tally.pings, MAX_PINGS_PER_SECOND),
+            _ => return true,
+        };
+        let now = now();
         if self.since.is_none_or(|since| now.saturating_duration_since(since) >= WINDOW) {
             *self = Self { since: Some(now), ..Self::default() };
         }
-        let (count, limit) = match frame {
-            Frame::Reset => (&mut self.resets, max_resets.unwrap_or(u32::MAX)),
-            Frame::Settings => (&mut self.settings, MAX_SETTINGS_PER_SECOND),
-            Frame::Ping => (&mut self.pings, MAX_PINGS_PER_SECOND),
-            _ => return true,
-        };
+        let count = count(self);
         *count = count.saturating_add(1);
         *count <= limit
-    }
-
-    /// Whether the clock has to be read for it.
-    pub fn minds(frame: Frame) -> bool {
-        matches!(frame, Frame::Reset | Frame::Settings | Frame::Ping)
     }
 }
 
@@ -54,25 +51,28 @@ impl Tally {
 mod tests {
     use super::*;
 
-    fn refused_at(frame: Frame, max_resets: Option<u32>, apart: Duration) -> Option<u32> {
+    fn refused_at(kind: Kind, max_resets: Option<u32>, apart: Duration) -> Option<u32> {
         let (mut tally, start) = (Tally::default(), Instant::now());
-        (1..20_000).find(|n| !tally.count(frame, start + apart * *n, max_resets))
+        let head = Head { kind, flags: 0, length: 0, stream: 0 };
+        (1..20_000).find(|n| !tally.count(&head, || start + apart * *n, max_resets))
     }
 
     #[test]
     fn a_flood_is_one_more_than_the_limit_within_a_second() {
-        assert_eq!(refused_at(Frame::Reset, Some(100), Duration::ZERO), Some(101));
-        assert_eq!(refused_at(Frame::Settings, Some(100), Duration::ZERO), Some(101));
-        assert_eq!(refused_at(Frame::Ping, Some(100), Duration::ZERO), Some(5_001));
+        assert_eq!(refused_at(Kind::Reset, Some(100), Duration::ZERO), Some(101));
+        assert_eq!(refused_at(Kind::Settings, Some(100), Duration::ZERO), Some(101));
+        assert_eq!(refused_at(Kind::Ping, Some(100), Duration::ZERO), Some(5_001));
     }
 
     #[test]
     fn who_spreads_them_and_what_carries_something_is_never_refused() {
-        assert_eq!(refused_at(Frame::Reset, Some(100), Duration::from_millis(10)), None);
-        assert_eq!(refused_at(Frame::Reset, None, Duration::ZERO), None);
-        for frame in [Frame::Data, Frame::Headers, Frame::Continuation, Frame::Other] {
-            assert_eq!(refused_at(frame, Some(0), Duration::ZERO), None);
-            assert!(!Tally::minds(frame));
+        assert_eq!(refused_at(Kind::Reset, Some(100), Duration::from_millis(10)), None);
+        assert_eq!(refused_at(Kind::Reset, None, Duration::ZERO), None);
+        for kind in [Kind::Data, Kind::Headers, Kind::Continuation, Kind::WindowUpdate, Kind::Other] {
+            assert_eq!(refused_at(kind, Some(0), Duration::ZERO), None);
         }
+        let answer = Head { kind: Kind::Ping, flags: ACK, length: 8, stream: 0 };
+        let mut tally = Tally::default();
+        assert!((0..20_000).all(|_| tally.count(&answer, || unreachable!("no clock for it"), None)));
     }
 }

@@ -8,34 +8,61 @@
 pub const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 const HEADER: usize = 9;
+const SETTING: usize = 6;
 
+pub const END_STREAM: u8 = 0x1;
+pub const ACK: u8 = 0x1;
 const END_HEADERS: u8 = 0x4;
-const ACK: u8 = 0x1;
 
-/// The frames that matter here.
+/// The header of a frame, and what is looked at of a payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Frame {
+pub enum Seen {
+    Frame(Head),
+    /// A setting's name and value.
+    Setting(u16, u32),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Head {
+    pub kind: Kind,
+    pub flags: u8,
+    /// Of the payload.
+    pub length: u32,
+    pub stream: u32,
+}
+
+/// The frames that matter here (RFC 9113 section 6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
     Data,
     Headers,
+    Priority,
     Reset,
-    /// Not an acknowledgement.
     Settings,
-    /// Not an answer.
+    Push,
     Ping,
+    WindowUpdate,
     /// More of a header block.
     Continuation,
     Other,
+}
+
+impl Head {
+    pub fn is(&self, flag: u8) -> bool {
+        self.flags & flag != 0
+    }
 }
 
 /// Where in the stream we are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Frames {
     preface: u8,
-    header: [u8; HEADER],
+    /// A header, or a setting, as far as it has come.
+    part: [u8; HEADER],
     have: u8,
-    /// Bytes of the payload that are still to come, and of which frame.
+    /// Bytes of the payload that are still to come, and of which kind of frame.
     left: u32,
-    inside: Frame,
+    inside: Kind,
     /// A header block has begun and not ended.
     block: bool,
 }
@@ -48,47 +75,70 @@ impl Frames {
 
     /// From our first byte on.
     pub fn of_server() -> Self {
-        Self { preface: 0, header: [0; HEADER], have: 0, left: 0, inside: Frame::Other, block: false }
+        Self { preface: 0, part: [0; HEADER], have: 0, left: 0, inside: Kind::Other, block: false }
     }
 
-    /// Goes on to the end of `bytes`, and tells of every frame whose header is whole.
-    pub fn feed(&mut self, mut bytes: &[u8], mut seen: impl FnMut(Frame)) {
+    /// Goes on to the end of `bytes`, and tells of every frame whose header is whole, and whether a
+    /// header block had begun before it and not ended.
+    pub fn feed(&mut self, mut bytes: &[u8], mut seen: impl FnMut(Seen, bool)) {
         let skipped = bytes.len().min(self.preface.into());
         self.preface -= skipped as u8;
         bytes = &bytes[skipped..];
         while !bytes.is_empty() {
-            let skipped = bytes.len().min(usize::try_from(self.left).unwrap_or(usize::MAX));
-            self.left -= skipped as u32;
-            bytes = &bytes[skipped..];
-            let have = usize::from(self.have);
-            let taken = bytes.len().min(HEADER - have);
-            self.header[have..have + taken].copy_from_slice(&bytes[..taken]);
+            if self.left > 0 && self.inside != Kind::Settings {
+                let skipped = bytes.len().min(usize::try_from(self.left).unwrap_or(usize::MAX));
+                self.left -= skipped as u32;
+                bytes = &bytes[skipped..];
+                continue;
+            }
+            let (in_header, have) = (self.left == 0, usize::from(self.have));
+            let whole = if in_header { HEADER } else { SETTING.min(have + self.left as usize) };
+            let taken = bytes.len().min(whole - have);
+            self.part[have..have + taken].copy_from_slice(&bytes[..taken]);
             bytes = &bytes[taken..];
             self.have += taken as u8;
-            if usize::from(self.have) == HEADER {
-                self.begin(&mut seen);
+            if !in_header {
+                self.left -= taken as u32;
+            }
+            if have + taken == whole {
+                self.have = 0;
+                if in_header { self.begin(&mut seen) } else { self.setting(whole, &mut seen) }
             }
         }
     }
 
-    fn begin(&mut self, seen: &mut impl FnMut(Frame)) {
-        let [high, middle, low, kind, flags, ..] = self.header;
-        self.have = 0;
+    fn begin(&mut self, seen: &mut impl FnMut(Seen, bool)) {
+        let [high, middle, low, kind, flags, a, b, c, d] = self.part;
         self.left = u32::from_be_bytes([0, high, middle, low]);
         self.inside = match kind {
-            0x0 => Frame::Data,
-            0x1 => Frame::Headers,
-            0x3 => Frame::Reset,
-            0x4 if flags & ACK == 0 => Frame::Settings,
-            0x6 if flags & ACK == 0 => Frame::Ping,
-            0x9 => Frame::Continuation,
-            _ => Frame::Other,
+            0x0 => Kind::Data,
+            0x1 => Kind::Headers,
+            0x2 => Kind::Priority,
+            0x3 => Kind::Reset,
+            0x4 => Kind::Settings,
+            0x5 => Kind::Push,
+            0x6 => Kind::Ping,
+            0x8 => Kind::WindowUpdate,
+            0x9 => Kind::Continuation,
+            _ => Kind::Other,
         };
+        let in_block = self.block;
         // HEADERS, PUSH_PROMISE and CONTINUATION.
         if matches!(kind, 0x1 | 0x5 | 0x9) {
             self.block = flags & END_HEADERS == 0;
         }
-        seen(self.inside);
+        let stream = u32::from_be_bytes([a & 0x7f, b, c, d]);
+        seen(Seen::Frame(Head { kind: self.inside, flags, length: self.left, stream }), in_block);
+    }
+
+    fn setting(&self, length: usize, seen: &mut impl FnMut(Seen, bool)) {
+        if length == SETTING {
+            let [high, low, a, b, c, d, ..] = self.part;
+            seen(
+                Seen::Setting(u16::from_be_bytes([high, low]), u32::from_be_bytes([a, b, c, d])),
+                self.block,
+            );
+        }
     }
 
     /// Whether the preface is still to come, or its end.
@@ -98,7 +148,7 @@ impl Frames {
 
     /// Whether something has begun that a client sends in one go: all but a body.
     pub fn is_halfway(&self) -> bool {
-        self.block || self.have > 0 || (self.left > 0 && self.inside != Frame::Data)
+        self.block || self.have > 0 || (self.left > 0 && self.inside != Kind::Data)
     }
 
     /// Whether the next byte begins a frame.
@@ -119,9 +169,9 @@ mod tests {
         bytes
     }
 
-    fn fed(frames: &mut Frames, bytes: &[u8]) -> Vec<Frame> {
+    fn fed(frames: &mut Frames, bytes: &[u8]) -> Vec<Seen> {
         let mut seen = Vec::new();
-        frames.feed(bytes, |frame| seen.push(frame));
+        frames.feed(bytes, |frame, _| seen.push(frame));
         seen
     }
 
@@ -141,8 +191,15 @@ mod tests {
             frame(8, 0, 4),
         ];
         let seen = fed(&mut frames, &bytes.concat());
-        use Frame::*;
-        assert_eq!(seen, [Settings, Other, Headers, Data, Reset, Ping, Other, Other]);
+        let kinds = seen.iter().filter_map(|seen| match seen {
+            Seen::Frame(head) => Some(head.kind),
+            Seen::Setting(..) => None,
+        });
+        use Kind::*;
+        let told = [Settings, Settings, Headers, Data, Reset, Ping, Ping, WindowUpdate];
+        assert_eq!(kinds.collect::<Vec<_>>(), told);
+        let first = Head { kind: Settings, flags: 0, length: 6, stream: 1 };
+        assert_eq!(seen[..2], [Seen::Frame(first), Seen::Setting(0x7878, 0x7878_7878)]);
         assert!(frames.is_between() && !frames.is_halfway() && !frames.is_before_preface());
     }
 

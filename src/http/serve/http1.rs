@@ -78,7 +78,8 @@ where
     let parts = hyper.take().and_then(|hyper| hyper.into_parts());
     match (verdict, parts) {
         (Verdict::Done(Ok(())), Some(parts)) if conn.unread.get() => {
-            linger(parts.io, conn).await;
+            let (stream, _descriptor) = parts.io.into_stream();
+            linger(stream, conn).await;
             Served::Closed
         }
         (Verdict::Done(Err(error)), _) if error.is_parse() => Served::Refused(error),
@@ -90,7 +91,8 @@ where
                 Poll::Ready(())
             })
             .await;
-            linger(io, conn).await;
+            let (stream, _descriptor) = io.into_stream();
+            linger(stream, conn).await;
             Served::SlowHead
         }
         (Verdict::Silent, Some(parts)) => {

@@ -24,7 +24,7 @@ use hyper::{Request, Response};
 use hyper_util::rt::TokioTimer;
 
 use super::watched::{Gauge, Watched};
-use super::{Conn, LEAVE_AFTER, Served};
+use super::{Conn, LEAVE_AFTER, Served, linger};
 use crate::http::timer::Wake;
 use crate::listen::io::Io;
 use crate::plan::ListenerLimits;
@@ -69,10 +69,11 @@ where
         let answer = handle(request);
         async { Ok::<_, Infallible>(answer.await) }
     });
-    let io = io.map(|stream| Watched::new(stream, gauge.clone()));
-    let mut hyper = pin!(
+    let (io, _descriptor) = io.wrap(|stream| Watched::new(stream, gauge.clone()));
+    let mut hyper = Box::pin(
         http2::Builder::new(Streams(conn.clone()))
             .timer(TokioTimer::new())
+            .enable_connect_protocol()
             .max_concurrent_streams(limits.max_streams)
             .max_header_list_size(u32::try_from(limits.max_header_size).unwrap_or(u32::MAX))
             .max_pending_accept_reset_streams(MAX_UNSEEN_RESETS)
@@ -82,11 +83,11 @@ where
             .max_send_buf_size(MAX_SEND_BUFFER)
             .keep_alive_interval(PING)
             .keep_alive_timeout(PING)
-            .serve_connection(io, service)
+            .serve_connection(io, service),
     );
     let watch = Watch { conn, gauge: &gauge, limits, left: Cell::new(false), seen: Cell::default() };
     let mut known = None;
-    poll_fn(|cx| {
+    let served = poll_fn(|cx| {
         loop {
             if let Poll::Ready(result) = hyper.as_mut().poll(cx) {
                 return Poll::Ready(watch.end(result));
@@ -104,7 +105,13 @@ where
             }
         }
     })
-    .await
+    .await;
+    drop(hyper);
+    // So that a GOAWAY is read before the close resets the connection.
+    if let (Served::Refused(_) | Served::Flood, Some(stream)) = (&served, gauge.take_stream()) {
+        linger(stream, conn).await;
+    }
+    served
 }
 
 /// Looks after a connection's time.
@@ -209,7 +216,7 @@ impl Watch<'_> {
     fn end(&self, result: hyper::Result<()>) -> Served {
         match result {
             _ if self.gauge.is_flooded() => Served::Flood,
-            Err(error) if is_refusal(&error) => Served::Refused(error),
+            Err(error) if self.gauge.is_broken() || is_refusal(&error) => Served::Refused(error),
             _ => Served::Closed,
         }
     }

@@ -8,6 +8,7 @@ mod abuse;
 mod frames;
 pub mod http1;
 pub mod http2;
+mod rules;
 mod sniff;
 mod watched;
 
@@ -24,6 +25,7 @@ use tokio::io::AsyncWriteExt;
 pub use self::sniff::speaks_http2;
 use super::timer::{Timer, Wake, Wheel};
 use crate::listen::io::{Io, Traffic};
+use crate::listen::stream::Stream;
 use crate::plan::ListenerLimits;
 
 /// How long a connection stays idle before its serving state is given back.
@@ -41,6 +43,8 @@ const LINGER_TIME: Duration = Duration::from_secs(2);
 /// What a connection's exchanges and its loop know of each other. One thread only.
 pub struct Conn {
     pub peer: SocketAddr,
+    /// The address of ours that it came to.
+    pub local: Option<SocketAddr>,
     wheel: Wheel,
     watch: Timer,
     traffic: Arc<Traffic>,
@@ -98,6 +102,7 @@ impl Conn {
     pub fn new(peer: SocketAddr, io: &Io, wheel: &Wheel, leaving: Rc<Cell<bool>>, now: Instant) -> Self {
         Self {
             peer,
+            local: io.socket().local_addr().ok(),
             wheel: wheel.clone(),
             watch: Timer::new(wheel),
             traffic: io.traffic(),
@@ -211,8 +216,7 @@ impl Conn {
 
 /// Reads on for a moment after an answer that came before the end of the request. What comes is
 /// thrown away as it is, encrypted or not.
-pub async fn linger(io: Io, conn: &Conn) {
-    let (mut stream, _descriptor) = io.into_stream();
+pub async fn linger(mut stream: Stream, conn: &Conn) {
     conn.watch.clear();
     conn.watch.set(Instant::now(), LINGER_TIME);
     if !matches!(conn.watch.limit(stream.shutdown()).await, Ok(Ok(()))) {
@@ -233,3 +237,6 @@ pub async fn linger(io: Io, conn: &Conn) {
         }
     }
 }
+
+#[cfg(test)]
+mod fuzz;

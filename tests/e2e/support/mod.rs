@@ -9,6 +9,7 @@ mod message;
 mod proxy;
 mod reply;
 mod tls;
+mod tls_front;
 mod wire;
 
 use std::future::Future;
@@ -23,6 +24,7 @@ pub use message::{Request, Response};
 pub use proxy::{Line, Proxy};
 pub use reply::Reply;
 pub use tls::{Keys, TlsClient, TlsWire};
+pub use tls_front::TlsFront;
 pub use wire::Wire;
 
 /// The one limit of every wait in these tests.

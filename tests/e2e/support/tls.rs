@@ -55,6 +55,17 @@ impl Keys {
         Issuer::new(params, key)
     }
 
+    /// Writes a certificate for `names` that `authority` has signed, good from one year to another.
+    pub fn signed(&self, file: &str, names: &[&str], authority: &Issuer<'_, KeyPair>, years: (i32, i32)) {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let (mut params, key) = (CertificateParams::new(names).unwrap(), KeyPair::generate().unwrap());
+        params.not_before = rcgen::date_time_ymd(years.0, 1, 1);
+        params.not_after = rcgen::date_time_ymd(years.1, 1, 1);
+        let certificate = params.signed_by(&key, authority).unwrap();
+        std::fs::write(self.path(&format!("{file}.key")), key.serialize_pem()).unwrap();
+        std::fs::write(self.path(&format!("{file}.crt")), certificate.pem()).unwrap();
+    }
+
     pub fn path(&self, file: &str) -> PathBuf {
         self.0.join(file)
     }
