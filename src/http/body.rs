@@ -401,3 +401,21 @@ impl HttpBody for Upload {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn signs_of_life_prolong_a_pause_and_not_the_whole() {
+        let (now, second) = (Instant::now(), Duration::from_secs(1));
+        let patience = Patience { pause: 10 * second, until: Some(now + 15 * second) };
+        assert_eq!(patience.after(now), 10 * second);
+        assert_eq!(patience.after(now + 9 * second), 6 * second);
+        assert_eq!(patience.after(now + 20 * second), Duration::ZERO);
+        assert!(!patience.is_over(|| now + 14 * second) && patience.is_over(|| now + 15 * second));
+        let endless = Patience { until: None, ..patience };
+        assert_eq!(endless.after(now + 20 * second), 10 * second);
+        assert!(!endless.is_over(|| now + 20 * second));
+    }
+}

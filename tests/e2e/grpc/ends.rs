@@ -8,7 +8,7 @@ use super::backend::GrpcBackend;
 use super::client::GrpcClient;
 use super::raw::Raw;
 use super::{config, listens, order, over};
-use crate::support::{Config, H2Backend, H2Reply, Proxy, eventually, within};
+use crate::support::{Backend, Config, H2Backend, H2Reply, Keys, Proxy, Reply, TlsFront, eventually, within};
 
 /// An empty message behind its prefix.
 const MESSAGE: &[u8] = &[0; 5];
@@ -206,6 +206,25 @@ async fn a_stream_may_be_quiet_for_longer_than_any_other_answer() {
     assert!(!stalls.is_finished());
     talk.exchange("y").await;
     stalls.abort();
+}
+
+#[tokio::test]
+async fn a_backend_that_nobody_pings_keeps_to_the_limits_of_its_pool() {
+    let (a, keys) = (Backend::start("a").await, Keys::for_names(&["a.example"]));
+    a.reply(Reply::stall());
+    let front = TlsFront::start(&keys, "site", &[("http/1.1", a.address)]).await;
+    let limits = "[pool.app.timeouts]\nresponse = \"100ms\"";
+    let clear = Config::app(&[&a], limits);
+    let chosen = format!("protocol = \"auto\"\ntls.verify = false\n{limits}");
+    let chosen = Config::default().pool_of("app", &[front.toml("a")], &chosen);
+    for config in [clear, chosen] {
+        let proxy = Proxy::start(listens(config).server("workers = 1")).await;
+        let mut raw = Raw::open(proxy.address).await;
+        // The first one finds out what the backend speaks, if that is not known.
+        assert_eq!(raw.ask(&[("grpc-timeout", "100m")]).await.field("grpc-status"), Some("4"));
+        assert_eq!(raw.ask(&[]).await.field("grpc-status"), Some("4"), "it set no time itself");
+        assert_eq!(proxy.logged(2).await[1]["end"], "response_timeout");
+    }
 }
 
 #[tokio::test]

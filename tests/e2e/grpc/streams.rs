@@ -9,7 +9,7 @@ use tonic::{Code, Request};
 use super::backend::{GrpcBackend, failure};
 use super::client::GrpcClient;
 use super::{LARGE, Note, config, over};
-use crate::support::{Config, Keys, Proxy, TlsClient, eventually};
+use crate::support::{Config, Keys, Proxy, TlsClient, TlsFront, eventually};
 
 #[tokio::test]
 async fn a_call_passes_with_its_metadata_and_so_do_answer_and_trailers() {
@@ -98,10 +98,13 @@ async fn a_backends_own_status_passes_with_all_that_it_has() {
 }
 
 #[tokio::test]
-async fn a_client_that_comes_by_tls_is_served_as_any_other() {
+async fn calls_and_probes_pass_over_tls_on_both_sides() {
     let (a, keys) = (GrpcBackend::start("a").await, Keys::for_names(&["a.example"]));
-    let pool = Config::default().pool_of("app", &[a.toml()], "protocol = \"h2c\"");
+    let front = TlsFront::start(&keys, "site", &[("h2", a.address)]).await;
+    let pool = "protocol = \"h2\"\ntls.verify = false\n[pool.app.health]\ngrpc = \"\"\ninterval = \"100ms\"";
+    let pool = Config::default().pool_of("app", &[front.toml("a")], pool);
     let proxy = Proxy::start(pool.listener(&keys.tls(&["site"]))).await;
+    eventually("a pass", async || proxy.backend("app/a").await.health.detail == "SERVING").await;
     let tls = TlsClient::new(proxy.address).offering(&["h2"]);
     let client = GrpcClient::by_tls(tls, "a.example").await;
     let mut talk = client.talk("Echo").await.unwrap();
