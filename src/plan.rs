@@ -480,8 +480,14 @@ pub struct HealthPlan {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Probe {
-    Http { path: String },
+    Http {
+        path: String,
+    },
     Tcp,
+    /// gRPC's health service; an empty name asks about the whole backend.
+    Grpc {
+        service: String,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -123,7 +123,7 @@ pub struct BackendView {
 pub struct HealthView {
     /// `up`, `down`, `unknown` (no verdict yet) or `unresolved`.
     pub status: String,
-    /// What the last probe or connect saw, such as `200`, `connection refused` or `no answer in 1s`.
+    /// What the last probe or connect saw, such as `200`, `SERVING`, `connection refused` or `no answer in 1s`.
     pub detail: String,
     pub since: String,
     /// Probes in a row that agree with the status.

@@ -10,7 +10,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
@@ -18,7 +18,7 @@ use hyper::body::Incoming;
 
 use super::replay::Replay;
 use super::serve::Call;
-use super::timer::Wake;
+use super::timer::{Patience, Wake};
 use super::trailers;
 
 /// What travels inside a relayed body. Dropped without [`Guard::ended`]: the client went away.
@@ -35,6 +35,8 @@ pub enum Ending {
     Broken,
     /// The backend said nothing for the pool's `timeouts.idle`.
     Stalled,
+    /// It was not whole when its time was over.
+    Late,
     /// A drain's deadline or a shutdown.
     Cut,
 }
@@ -57,7 +59,7 @@ pub struct Relay<G> {
     incoming: Incoming,
     guard: G,
     call: Rc<Call>,
-    idle: Duration,
+    patience: Patience,
     waiting: bool,
     over: bool,
 }
@@ -71,13 +73,13 @@ impl<G: Guard> Body<G> {
         Self::Refusal { text: Some(text.into()), written: false }
     }
 
-    /// Relays `incoming`; waits at most `idle` between its bytes.
-    pub fn relay(incoming: Incoming, mut guard: G, call: Rc<Call>, idle: Duration) -> Self {
+    /// Relays `incoming`, as long as `patience` lasts.
+    pub fn relay(incoming: Incoming, mut guard: G, call: Rc<Call>, patience: Patience) -> Self {
         let over = incoming.is_end_stream();
         if over {
             guard.ended(Ending::Complete);
         }
-        Self::Relay(Relay { incoming, guard, call, idle, waiting: false, over })
+        Self::Relay(Relay { incoming, guard, call, patience, waiting: false, over })
     }
 }
 
@@ -112,6 +114,10 @@ impl std::error::Error for BodyError {
 
 impl<G: Guard> Relay<G> {
     fn poll_relay(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        // One that never pauses is over all the same.
+        if !self.over && self.patience.is_over(Instant::now) {
+            return self.give_up(Ending::Late);
+        }
         match Pin::new(&mut self.incoming).poll_frame(cx) {
             Poll::Ready(Some(Ok(mut frame))) => {
                 self.waiting = false;
@@ -140,14 +146,14 @@ impl<G: Guard> Relay<G> {
                 if !self.waiting {
                     self.waiting = true;
                     self.call.want();
-                    self.call.timer.set(Instant::now(), self.idle);
+                    let now = Instant::now();
+                    self.call.timer.set(now, self.patience.after(now));
                 }
-                let ending = match std::task::ready!(self.call.timer.poll(cx)) {
-                    Wake::Due => Ending::Stalled,
-                    Wake::Cut => Ending::Cut,
-                };
-                self.end(ending);
-                Poll::Ready(Some(Err(BodyError::Ended(ending))))
+                match std::task::ready!(self.call.timer.poll(cx)) {
+                    Wake::Due if self.patience.is_over(Instant::now) => self.give_up(Ending::Late),
+                    Wake::Due => self.give_up(Ending::Stalled),
+                    Wake::Cut => self.give_up(Ending::Cut),
+                }
             }
         }
     }
@@ -160,6 +166,11 @@ impl<G: Guard> Relay<G> {
             let _ = Pin::new(&mut self.incoming).poll_frame(cx);
         }
         at_length
+    }
+
+    fn give_up(&mut self, ending: Ending) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        self.end(ending);
+        Poll::Ready(Some(Err(BodyError::Ended(ending))))
     }
 
     fn end(&mut self, ending: Ending) {

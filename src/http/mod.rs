@@ -19,6 +19,7 @@ pub mod answer;
 pub mod body;
 pub mod check;
 pub mod forwarded;
+pub mod grpc;
 pub mod headers;
 pub mod max_forwards;
 pub mod proxied;

@@ -8,6 +8,7 @@ use http::StatusCode;
 
 use crate::http::answer::BadAnswer;
 use crate::http::check::BadRequest;
+use crate::http::grpc;
 use crate::telemetry::End;
 use crate::upstream::{ConnectError, SendErrorKind};
 
@@ -67,6 +68,21 @@ impl ProxyError {
             },
             Self::BadResponse { .. } | Self::NoUpgrade { .. } => StatusCode::BAD_GATEWAY,
             Self::Panic => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    /// What a gRPC client reads; `late` when its own deadline has passed.
+    pub fn grpc_status(&self, late: bool) -> grpc::Status {
+        match self {
+            // Whoever's limit it was: unlike what is unavailable, it may have been done.
+            Self::Send { kind: SendErrorKind::Timeout, .. } => grpc::Status::DeadlineExceeded,
+            // The limit that ended these was cut down to the call's own.
+            Self::NoBackend { .. } | Self::HoldTimeout { .. } | Self::Send { .. } if late => {
+                grpc::Status::DeadlineExceeded
+            }
+            Self::TooLarge => grpc::Status::ResourceExhausted,
+            Self::Panic => grpc::Status::Internal,
+            _ => grpc::Status::of_http(self.status()),
         }
     }
 

@@ -15,10 +15,11 @@ use hyper::body::Incoming;
 use super::{Proxy, Visitor};
 use crate::http::body::{Ending, Guard, Progress, UploadState};
 use crate::http::forwarded::Peer;
+use crate::http::grpc::Rpc;
 use crate::http::headers::{request_id, trace_id};
 use crate::http::serve::Call;
 use crate::http::target::Target;
-use crate::http::timer::Timer;
+use crate::http::timer::{Patience, Timer};
 use crate::live::{Route, View};
 use crate::plan::Scheme;
 use crate::pool::Pool;
@@ -45,6 +46,8 @@ pub struct Exchange {
     pub method: Method,
     pub uri: Uri,
     pub target: Target,
+    /// It is a gRPC call.
+    pub rpc: Option<Rpc>,
     trace: Option<String>,
     user_agent: Option<HeaderValue>,
     referer: Option<HeaderValue>,
@@ -82,8 +85,10 @@ impl Exchange {
         let headers = request.headers();
         let peer = visitor.peer(&view.snapshot);
         let logs = proxy.log.enabled();
+        let start = Instant::now();
         Box::new(Self {
-            start: Instant::now(),
+            rpc: Rpc::of(request.method(), headers, start),
+            start,
             id: proxy.ids.next(),
             given_id: request_id(headers, peer.trusted()),
             client: view.snapshot.trust.client_address(&peer, headers),
@@ -141,9 +146,17 @@ impl Exchange {
         self.pool().map_or("", |pool| &pool.name)
     }
 
-    /// How long the backend may be silent in the middle of its answer.
-    pub fn idle_timeout(&self) -> Duration {
-        self.pool().map_or(Duration::MAX, |pool| pool.plan.timeouts.idle)
+    /// How long the backend may take over its answer, once it has begun.
+    pub fn patience(&self) -> Patience {
+        let pause = self.pool().map_or(Duration::MAX, |pool| self.pause(pool.plan.timeouts.idle));
+        Patience { pause, until: self.rpc.and_then(Rpc::until) }
+    }
+
+    /// How long the backend may be silent: a limit of the pool's, but for gRPC, where a stream may
+    /// be quiet for hours. HTTP/2's pings tell whether its backend is still there.
+    pub fn pause(&self, limit: Duration) -> Duration {
+        let pings = || self.backend.as_ref().is_some_and(|post| post.client.pings());
+        if self.rpc.is_some() && pings() { Duration::MAX } else { limit }
     }
 
     /// Whose request this is, for backends that are told by the PROXY protocol. A client that a
@@ -318,6 +331,7 @@ impl Guard for Box<Exchange> {
             }
             Ending::Broken => self.end = Some(End::ResetDuringResponse),
             Ending::Stalled => self.end = Some(End::IdleTimeout),
+            Ending::Late => self.end = Some(End::ResponseTimeout),
             Ending::Cut => self.end = Some(End::Drained),
         }
     }

@@ -10,7 +10,8 @@ use super::message::Message;
 use super::retry::{self, Verdict, What};
 use super::{Answer, Evidence, Proxy};
 use crate::http::body::UploadState;
-use crate::http::timer::Wake;
+use crate::http::grpc::{GRPC_TIMEOUT, Rpc, timeout_value};
+use crate::http::timer::{Patience, Wake};
 use crate::live::{Route, View};
 use crate::plan::{PoolProtocol, SendProxy};
 use crate::pool::backend::Lease;
@@ -152,7 +153,11 @@ impl Attempt<'_> {
         now: Instant,
     ) -> Result<Sent, SendError> {
         let post = &lease.post;
-        let request = message.outgoing(exchange, self.route, self.pool, lease);
+        let mut request = message.outgoing(exchange, self.route, self.pool, lease);
+        // A call that has waited here has less time left than its client wrote.
+        if let Some(rpc) = exchange.rpc.filter(|rpc| rpc.deadline.is_some() && now > exchange.start) {
+            request.headers_mut().insert(&GRPC_TIMEOUT, timeout_value(rpc.left(now)));
+        }
         let replayable = exchange.upload.is_none() && exchange.method.is_idempotent();
         let take = match (self.fresh, replayable) {
             (true, _) => Take::Fresh,
@@ -165,7 +170,10 @@ impl Attempt<'_> {
             now,
             timer: &exchange.call.timer,
             connect: plan.connect.min(left),
-            response: plan.response.min(left),
+            response: Patience {
+                pause: exchange.pause(plan.response).min(self.left_of_route(exchange, now)),
+                until: exchange.rpc.and_then(Rpc::until),
+            },
             hold: self.pool.pool.plan.hold.timeout.min(left),
             max_held: self.pool.pool.plan.hold.max,
         };
@@ -242,8 +250,14 @@ impl Attempt<'_> {
         }
     }
 
-    /// What is left of the route's `timeout`, from the last byte of the request that moved.
+    /// What is left for all that comes before a backend can answer.
     fn left(&self, exchange: &Exchange, now: Instant) -> Duration {
+        let rpc = exchange.rpc.map_or(Duration::MAX, |rpc| rpc.left(now));
+        self.left_of_route(exchange, now).min(rpc)
+    }
+
+    /// What is left of the route's `timeout`, from the last byte of the request that moved.
+    fn left_of_route(&self, exchange: &Exchange, now: Instant) -> Duration {
         let Some(timeout) = self.route.plan.timeout else { return Duration::MAX };
         let moved = exchange.upload.as_ref().and_then(|upload| upload.moved());
         (moved.unwrap_or(exchange.start) + timeout).saturating_duration_since(now)

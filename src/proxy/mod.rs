@@ -19,7 +19,7 @@ use std::pin::pin;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, EXPECT, HeaderValue, LOCATION, SET_COOKIE};
@@ -42,7 +42,7 @@ use crate::http::max_forwards::Spent;
 use crate::http::timer::Wheel;
 use crate::http::tunnel::Scratch;
 use crate::http::upgrade::Upgrade;
-use crate::http::{answer, check, max_forwards};
+use crate::http::{answer, check, grpc, max_forwards};
 use crate::live::{Live, Look, Site, View};
 use crate::plan::{Action, TemplatePart};
 use crate::pool::affinity::mark_private;
@@ -312,8 +312,8 @@ fn relay(mut exchange: Box<Exchange>, answer: Answer) -> Response<Body> {
         }
         return Response::from_parts(parts, Body::Empty);
     }
-    let (idle, call) = (exchange.idle_timeout(), exchange.call.clone());
-    Response::from_parts(parts, Body::relay(incoming, exchange, call, idle))
+    let (patience, call) = (exchange.patience(), exchange.call.clone());
+    Response::from_parts(parts, Body::relay(incoming, exchange, call, patience))
 }
 
 /// Answers for an error: a status, a word and a sentence, and the id to ask about it by.
@@ -323,14 +323,23 @@ fn refuse(mut exchange: Box<Exchange>, error: &ProxyError) -> Response<Body> {
     let id = id.to_str().unwrap_or_default();
     let text = format!("{} {word}: {sentence}. request {id}\n", status.as_u16());
     exchange.answered(status, error.end());
-    exchange.sent = text.len() as u64;
     debug!(request = id, pool = exchange.pool_name(), ?error, "refused");
     let malformed = exchange.version == Version::HTTP_2 && error.is_malformed();
-    let body = if malformed { Body::refusal(text) } else { Body::text(text) };
-    let mut response = Response::new(body);
-    *response.status_mut() = status;
+    let mut response = match exchange.rpc.filter(|_| !malformed) {
+        // A status of HTTP's would tell its client little: the log and the metrics have ours.
+        Some(rpc) => grpc::refusal(error.grpc_status(rpc.is_late(Instant::now())), text.trim_end())
+            .map(|()| Body::Empty),
+        None => {
+            exchange.sent = text.len() as u64;
+            let body = if malformed { Body::refusal(text) } else { Body::text(text) };
+            let mut response = Response::new(body);
+            *response.status_mut() = status;
+            let plain = HeaderValue::from_static("text/plain; charset=utf-8");
+            response.headers_mut().insert(CONTENT_TYPE, plain);
+            response
+        }
+    };
     let fields = response.headers_mut();
-    fields.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     fields.insert(&X_REQUEST_ID, exchange.id_value());
     if status == StatusCode::METHOD_NOT_ALLOWED {
         fields.insert(ALLOW, HeaderValue::from_static(check::ALLOW));

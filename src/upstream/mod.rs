@@ -119,6 +119,11 @@ impl Client {
         self.idle.len() + self.shared.idle()
     }
 
+    /// Whether its connections ask by themselves if the backend is there, as HTTP/2 does.
+    pub fn pings(&self) -> bool {
+        self.way.borrow().protocol != PoolProtocol::Http1 && !self.speaks_http1()
+    }
+
     /// Whether one more request would have to wait.
     pub fn is_full(&self) -> bool {
         match self.way.borrow().protocol {

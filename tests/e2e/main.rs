@@ -13,6 +13,7 @@ mod affinity;
 mod balancing;
 mod drain;
 mod floods;
+mod grpc;
 mod h2_backend;
 mod headers;
 mod health;

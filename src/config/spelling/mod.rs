@@ -15,7 +15,7 @@ mod units;
 pub(crate) use address::{HostName, ServerName, names_a_port};
 pub(crate) use log::LogLevel;
 pub(crate) use name::{CookieDomain, CookieName, CookiePath, EnvName, FilePath, KeyId, Name, default_cookie};
-pub(crate) use route::{ProbePath, Template};
+pub(crate) use route::{ProbePath, ServiceName, Template};
 pub(crate) use units::{Size, measure};
 
 use std::borrow::Cow;
@@ -104,6 +104,7 @@ pub(crate) const FORMATS: &[Format] = &[
     format::<PathPattern>(),
     format::<Template>(),
     format::<ProbePath>(),
+    format::<ServiceName>(),
     format::<Method>(),
     format::<HeaderName>(),
     format::<HeaderValue>(),
