@@ -151,6 +151,8 @@ pub struct ListenerLimits {
     pub max_header_size: usize,
     pub max_headers: usize,
     pub max_body: u64,
+    /// Bytes per second of a request's body, while the client is waited for; 0 means any.
+    pub min_body_rate: u64,
 }
 
 #[derive(Clone, Debug, PartialEq)]

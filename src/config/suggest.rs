@@ -152,7 +152,6 @@ const VALUES: &[(&str, &str)] = &[
 const LATER_KEYS: &[(&str, &str)] = &[
     ("listener.http2", "TLS and HTTP/2"),
     ("listener.proxy_protocol", "TLS and HTTP/2"),
-    ("listener.min_body_rate", "failover"),
     ("pool.tls", "TLS and HTTP/2"),
     ("pool.health.grpc", "TLS and HTTP/2"),
     ("pool.outlier", "failover"),

@@ -4,7 +4,7 @@
 //! must live exactly as long as it does. [`Upload`] goes to a backend and notes how far it got.
 //! What the guards mean is not known here.
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -16,8 +16,9 @@ use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 
+use super::pace::{Pace, TooSlow};
 use super::replay::Replay;
-use super::timer::{Timer, Wake};
+use super::timer::{Timer, Wake, Wheel};
 use super::trailers;
 
 /// What travels inside a relayed body. Dropped without [`Guard::ended`]: the client went away.
@@ -207,6 +208,15 @@ pub struct Progress {
     bytes: Cell<u64>,
     moved: Cell<Option<Instant>>,
     state: Cell<UploadState>,
+    watch: Option<Watch>,
+}
+
+/// Sees to it that the client does not dawdle. The timer is made when it is first waited for: most
+/// bodies come with their heads.
+struct Watch {
+    pace: Cell<Pace>,
+    timer: OnceCell<Timer>,
+    wheel: Wheel,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -217,15 +227,24 @@ pub enum UploadState {
     Done,
     /// More than the listener's `max_body`.
     TooLarge,
+    /// It came more slowly than the listener's `min_body_rate`.
+    TooSlow,
     /// The client broke off or sent what is no body.
     Failed,
 }
 
 impl Progress {
     /// `limit` in bytes, 0 for none.
-    pub fn new(limit: u64) -> Rc<Self> {
+    pub fn new(limit: u64) -> Self {
         let state = Cell::new(UploadState::Whole);
-        Rc::new(Self { limit, bytes: Cell::new(0), moved: Cell::new(None), state })
+        Self { limit, bytes: Cell::new(0), moved: Cell::new(None), state, watch: None }
+    }
+
+    /// At least so many bytes per second that the client is waited for; 0 for any.
+    pub fn at_least(self, rate: u64, wheel: &Wheel) -> Self {
+        let pace = Cell::new(Pace::new(rate));
+        let watch = || Watch { pace, timer: OnceCell::new(), wheel: wheel.clone() };
+        Self { watch: (rate != 0).then(watch), ..self }
     }
 
     pub fn bytes(&self) -> u64 {
@@ -240,12 +259,42 @@ impl Progress {
     pub fn state(&self) -> UploadState {
         self.state.get()
     }
+
+    /// Bytes have come.
+    fn came(&self, bytes: usize) {
+        let now = Instant::now();
+        self.bytes.set(self.bytes.get() + bytes as u64);
+        self.moved.set(Some(now));
+        if let Some(watch) = &self.watch {
+            let mut pace = watch.pace.get();
+            pace.came(now, bytes);
+            watch.pace.set(pace);
+        }
+    }
+
+    /// Nothing is there. Ready once the client has been waited for too long.
+    fn poll_too_slow(&self, cx: &mut Context<'_>) -> Poll<TooSlow> {
+        let Some(watch) = &self.watch else { return Poll::Pending };
+        let timer = watch.timer.get_or_init(|| Timer::new(&watch.wheel));
+        let mut pace = watch.pace.get();
+        // The clock is read once per wait, not once per look.
+        while !pace.is_waiting() || timer.poll(cx).is_ready() {
+            let now = Instant::now();
+            match pace.waits(now) {
+                Ok(left) => timer.set(now, left),
+                Err(too_slow) => return Poll::Ready(too_slow),
+            }
+            watch.pace.set(pace);
+        }
+        Poll::Pending
+    }
 }
 
 /// A request body that ended before its end.
 #[derive(Debug)]
 pub enum UploadError {
     TooLarge,
+    TooSlow,
     /// The backend answered without asking for it.
     Unwanted,
     Client(hyper::Error),
@@ -257,6 +306,7 @@ impl fmt::Display for UploadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::TooLarge => "the request's body is larger than max_body",
+            Self::TooSlow => "the request's body comes more slowly than min_body_rate",
             Self::Unwanted => "nobody asked for the request's body",
             Self::Client(_) => "the client's body broke off",
             Self::Over => "the answer came before the end of the request",
@@ -267,7 +317,7 @@ impl fmt::Display for UploadError {
 impl std::error::Error for UploadError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::TooLarge | Self::Unwanted | Self::Over => None,
+            Self::TooLarge | Self::TooSlow | Self::Unwanted | Self::Over => None,
             Self::Client(error) => Some(error),
         }
     }
@@ -296,15 +346,18 @@ impl HttpBody for Upload {
         if progress.state.get() == UploadState::Whole {
             progress.state.set(UploadState::Moving);
         }
-        match std::task::ready!(Pin::new(&mut *incoming).poll_frame(cx)) {
+        let Poll::Ready(frame) = Pin::new(&mut *incoming).poll_frame(cx) else {
+            let TooSlow = std::task::ready!(progress.poll_too_slow(cx));
+            progress.state.set(UploadState::TooSlow);
+            return Poll::Ready(Some(Err(UploadError::TooSlow)));
+        };
+        match frame {
             Some(Ok(mut frame)) => {
                 if let Some(trailers) = frame.trailers_mut() {
                     trailers::keep_allowed(trailers);
                 }
-                let bytes = progress.bytes.get() + frame.data_ref().map_or(0, |data| data.len() as u64);
-                progress.bytes.set(bytes);
-                progress.moved.set(Some(Instant::now()));
-                if progress.limit != 0 && bytes > progress.limit {
+                progress.came(frame.data_ref().map_or(0, Bytes::len));
+                if progress.limit != 0 && progress.bytes() > progress.limit {
                     progress.state.set(UploadState::TooLarge);
                     return Poll::Ready(Some(Err(UploadError::TooLarge)));
                 }

@@ -3,7 +3,9 @@
 //! Start at [`strip_request`] and [`strip_response`] (RFC 9110 section 7.6.1). Who the client is
 //! and what backends are told of it is in `forwarded`.
 
-use ::http::header::{AsHeaderName, CONNECTION, CONTENT_LENGTH, HOST, TE, TRANSFER_ENCODING, UPGRADE, VIA};
+use ::http::header::{
+    AsHeaderName, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, TE, TRANSFER_ENCODING, UPGRADE, VIA,
+};
 use ::http::request::Parts;
 use ::http::uri::{self, Authority, PathAndQuery, Scheme};
 use ::http::{HeaderMap, HeaderName, HeaderValue, Uri, Version};
@@ -32,6 +34,13 @@ pub fn strip_request(headers: &mut HeaderMap) {
         headers.insert(TE, HeaderValue::from_static("trailers"));
         headers.insert(CONNECTION, HeaderValue::from_static("te"));
     }
+}
+
+/// Whether a message belongs to a gRPC call, in any of its encodings.
+pub fn is_grpc(headers: &HeaderMap) -> bool {
+    const GRPC: &[u8] = b"application/grpc";
+    let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.as_bytes().get(..GRPC.len()));
+    kind.is_some_and(|kind| kind.eq_ignore_ascii_case(GRPC))
 }
 
 /// Drops what a backend meant for this hop and whatever its `Connection` names.

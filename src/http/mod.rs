@@ -20,6 +20,7 @@ pub mod body;
 pub mod check;
 pub mod forwarded;
 pub mod headers;
+pub mod pace;
 pub mod replay;
 pub mod secure;
 pub mod serve;

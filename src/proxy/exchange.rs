@@ -291,7 +291,10 @@ impl Guard for Box<Exchange> {
                 }
                 self.end = Some(End::Ok);
             }
-            Ending::Broken => self.end = Some(End::ResetDuringResponse),
+            Ending::Broken => {
+                let slow = self.upload.as_ref().is_some_and(|upload| upload.state() == UploadState::TooSlow);
+                self.end = Some(if slow { End::IdleTimeout } else { End::ResetDuringResponse });
+            }
             Ending::Stalled => self.end = Some(End::IdleTimeout),
             Ending::Cut => self.end = Some(End::Drained),
         }

@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, EXPECT, HeaderValue, LOCATION, SET_COOKIE};
-use http::{Request, Response, StatusCode, Version};
+use http::{HeaderMap, Request, Response, StatusCode, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
@@ -202,7 +202,7 @@ impl Proxy {
             return Err(ProxyError::Misdirected);
         }
         exchange.uri = parts.uri.clone();
-        let upload = accept(exchange, incoming)?;
+        let upload = accept(exchange, &parts.headers, incoming)?;
         let mut message = Message::new(parts, upload)?;
         loop {
             let view = exchange.view.clone();
@@ -238,12 +238,15 @@ impl Proxy {
 }
 
 /// Takes the request's body, unless it is known to be too large.
-fn accept(exchange: &mut Exchange, incoming: Incoming) -> Result<Upload, ProxyError> {
+fn accept(exchange: &mut Exchange, head: &HeaderMap, incoming: Incoming) -> Result<Upload, ProxyError> {
     if incoming.is_end_stream() {
         return Ok(Upload::Empty);
     }
-    let limit = exchange.visitor.limits.max_body;
-    let progress = Progress::new(limit);
+    let limits = &exchange.visitor.limits;
+    let limit = limits.max_body;
+    // A gRPC call may stay open and silent for as long as both sides like.
+    let rate = if headers::is_grpc(head) { 0 } else { limits.min_body_rate };
+    let progress = Rc::new(Progress::new(limit).at_least(rate, &exchange.proxy.wheel));
     exchange.upload = Some(progress.clone());
     if limit != 0 && incoming.size_hint().lower() > limit {
         return Err(ProxyError::TooLarge);

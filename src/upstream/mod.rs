@@ -357,7 +357,7 @@ pub fn is_nonsense(error: &hyper::Error) -> bool {
 
 fn classify(error: hyper::Error, progress: &Option<Rc<Progress>>) -> SendErrorKind {
     let state = progress.as_ref().map(|progress| progress.state());
-    if matches!(state, Some(UploadState::TooLarge | UploadState::Failed)) {
+    if matches!(state, Some(UploadState::TooLarge | UploadState::TooSlow | UploadState::Failed)) {
         SendErrorKind::Upload
     } else if is_nonsense(&error) {
         SendErrorKind::BadResponse(error)
