@@ -318,6 +318,14 @@ impl Worker {
                 }
                 Served::Silent => return visitor.series.rejected(thread, Rejection::FirstByteTimeout),
                 Served::SlowHead => return visitor.series.rejected(thread, Rejection::HeaderTimeout),
+                Served::HalfHead(half) => {
+                    // Boxed: most heads come whole.
+                    match Box::pin(visitor.conn.half_head(half, &visitor.limits)).await {
+                        Some(whole) => io = whole,
+                        None => return visitor.series.rejected(thread, Rejection::HeaderTimeout),
+                    }
+                    continue;
+                }
                 Served::Idle(idle) => io = idle,
             }
             if !visitor.conn.parked(&io, &visitor.limits).await {

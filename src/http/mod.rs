@@ -19,6 +19,7 @@ pub mod answer;
 pub mod body;
 pub mod check;
 pub mod forwarded;
+pub mod head;
 pub mod headers;
 pub mod pace;
 pub mod replay;

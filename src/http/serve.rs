@@ -23,6 +23,7 @@ use hyper::service::service_fn;
 use hyper::{Request, Response};
 use tokio::io::AsyncWriteExt;
 
+use super::head::HalfHead;
 use super::timer::{Timer, Wake, Wheel};
 use crate::listen::io::{Io, Traffic};
 use crate::plan::ListenerLimits;
@@ -60,6 +61,8 @@ pub struct Conn {
     /// Bytes written when a busy connection was last looked at.
     wrote: Cell<u64>,
     idle_since: Cell<Instant>,
+    /// When the head that has not come whole began.
+    head_since: Cell<Option<Instant>>,
     /// An answer went out before the request's body had come in.
     unread: Cell<bool>,
     leaving: Rc<Cell<bool>>,
@@ -78,6 +81,7 @@ impl Conn {
             mark: Cell::new(0),
             wrote: Cell::new(0),
             idle_since: Cell::new(now),
+            head_since: Cell::new(None),
             unread: Cell::new(false),
             leaving,
         }
@@ -95,6 +99,7 @@ impl Conn {
     /// An exchange begins: whatever cut the last one does not concern it.
     pub fn opened(&self) {
         self.open.set(true);
+        self.head_since.set(None);
         self.exchange_timer.clear();
     }
 
@@ -139,6 +144,8 @@ pub enum Served {
     SlowHead,
     /// Nothing is under way; the stream can wait without any serving state.
     Idle(Io),
+    /// The same, but for the beginning of a head.
+    HalfHead(HalfHead),
 }
 
 /// Serves requests until the connection ends or has been idle for [`PARK_AFTER`].
@@ -171,6 +178,10 @@ where
                 known = Some(phase);
                 conn.arm(phase, limits);
             }
+            // Half a head waits without hyper, at once: thousands may come at a time.
+            if phase == Phase::Head && conn.traffic.is_quiet() {
+                return Poll::Ready(Verdict::Park);
+            }
             // A cut reaches a body only when hyper asks for more of it, and it does not while the
             // client takes nothing.
             if phase == Phase::Busy && conn.exchange_timer.is_cut() && conn.traffic.is_blocked() {
@@ -193,14 +204,7 @@ where
         }
         (Verdict::Done(Err(error)), _) if error.is_parse() => Served::Refused(error),
         (Verdict::SlowHead, Some(parts)) => {
-            // The send buffer is empty, so this short answer goes out whole or not at all.
-            let mut io = parts.io;
-            std::future::poll_fn(|cx| {
-                let _ = pin!(&mut io).poll_write(cx, SLOW_HEAD);
-                Poll::Ready(())
-            })
-            .await;
-            linger(io, conn).await;
+            slow_head(parts.io, conn).await;
             Served::SlowHead
         }
         (Verdict::Silent, Some(parts)) => {
@@ -211,9 +215,21 @@ where
             parts.io.close().await;
             Served::Closed
         }
-        (Verdict::Park, Some(parts)) => Served::Idle(parts.io),
+        (Verdict::Park, Some(parts)) if parts.read_buf.is_empty() => Served::Idle(parts.io),
+        (Verdict::Park, Some(parts)) => Served::HalfHead(HalfHead::new(parts.io, &parts.read_buf)),
         _ => Served::Closed,
     }
+}
+
+/// Answers a head that took too long. The send buffer is empty, so this short answer goes out whole
+/// or not at all.
+async fn slow_head(mut io: Io, conn: &Conn) {
+    std::future::poll_fn(|cx| {
+        let _ = pin!(&mut io).poll_write(cx, SLOW_HEAD);
+        Poll::Ready(())
+    })
+    .await;
+    linger(io, conn).await;
 }
 
 enum Verdict {
@@ -234,7 +250,7 @@ impl Conn {
             // Let in after the others were told to leave: it leaves as they do.
             Phase::FirstByte if self.leaving.get() => self.watch.set(self.idle_since.get(), LEAVE_AFTER),
             Phase::FirstByte => self.watch.set(self.idle_since.get(), limits.first_byte_timeout),
-            Phase::Head => self.watch.set(Instant::now(), limits.header_timeout),
+            Phase::Head => self.watch.set(self.head_began(), limits.header_timeout),
             // A reader that takes nothing is looked at once per idle timeout.
             Phase::Busy => self.watch.set(self.idle_since.get(), limits.idle_timeout),
             Phase::Idle => self.watch.set(self.idle_since.get(), PARK_AFTER.min(limits.idle_timeout)),
@@ -273,6 +289,32 @@ impl Conn {
                 }
                 self.watch.set(self.idle_since.get(), limits.idle_timeout);
                 None
+            }
+        }
+    }
+
+    /// It may be in several hands until it is whole: the clock goes on.
+    fn head_began(&self) -> Instant {
+        let began = self.head_since.get().unwrap_or_else(Instant::now);
+        self.head_since.set(Some(began));
+        began
+    }
+
+    /// Waits with nothing but its bytes until a head is whole. `None`: its time was up, and it was
+    /// answered with 408.
+    pub async fn half_head(&self, mut half: HalfHead, limits: &ListenerLimits) -> Option<Io> {
+        self.watch.set(self.head_began(), limits.header_timeout);
+        loop {
+            match self.watch.limit(half.rest(limits.max_header_size)).await {
+                Ok(()) => return Some(half.whole()),
+                Err(Wake::Due) => {
+                    slow_head(half.into_io(), self).await;
+                    return None;
+                }
+                Err(Wake::Cut) => {
+                    self.watch.clear();
+                    self.watch.set(Instant::now(), LEAVE_AFTER);
+                }
             }
         }
     }
@@ -317,14 +359,15 @@ impl Conn {
 /// Reads on for a moment after an answer that came before the end of the request. What comes is
 /// thrown away as it is, encrypted or not.
 pub async fn linger(io: Io, conn: &Conn) {
-    let (mut stream, _descriptor) = io.into_stream();
+    let (mut stream, _descriptor, _unread) = io.into_stream();
     conn.watch.clear();
     conn.watch.set(Instant::now(), LINGER_TIME);
     if !matches!(conn.watch.limit(stream.shutdown()).await, Ok(Ok(()))) {
         return;
     }
     let socket = stream.socket();
-    let mut scrap = [0; 4096];
+    // On the heap: on the stack it would be part of every connection's future.
+    let mut scrap = vec![0; 4096];
     let mut left = LINGER_BYTES;
     while left > 0 {
         match conn.watch.limit(socket.readable()).await {

@@ -44,6 +44,8 @@ pub fn open(mut exchange: Box<Exchange>, client: OnUpgrade, backend: OnUpgrade, 
 
 fn side(upgraded: Upgraded) -> Option<Side> {
     let parts = upgraded.downcast::<Io>().ok()?;
-    let (stream, descriptor) = parts.io.into_stream();
-    Some(Side { stream, descriptor, early: parts.read_buf })
+    let (stream, descriptor, unread) = parts.io.into_stream();
+    // Both are empty but for a client that was in a hurry after it had been slow.
+    let early = if unread.is_empty() { parts.read_buf } else { [parts.read_buf, unread].concat().into() };
+    Some(Side { stream, descriptor, early })
 }
