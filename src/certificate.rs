@@ -1,7 +1,8 @@
 //! Certificates and keys as they come from files: what is in them, and whether they belong
 //! together.
 //!
-//! Start at [`chain`] and [`private_key`]. Beside `listen::tls`, the only place that knows rustls.
+//! Start at [`chain`] and [`private_key`]. Beside `listen::tls` and `upstream::tls`, the only place
+//! that knows rustls.
 
 use std::fmt;
 
@@ -9,7 +10,7 @@ use aws_lc_rs::digest;
 use rustls::RootCertStore;
 use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, DnsName, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
@@ -95,7 +96,26 @@ pub fn certified(chain: &[Vec<u8>], key: &Secret) -> Result<CertifiedKey, Unfit>
     })
 }
 
-/// What client certificates are held against.
+/// The authorities that the system trusts, as DER; or why there are none.
+pub fn of_the_system() -> Result<Vec<Vec<u8>>, String> {
+    let found = rustls_native_certs::load_native_certs();
+    let mut store = RootCertStore::empty();
+    // Old ones that nobody can read any more are no reason to do without the others.
+    let usable = |der: &CertificateDer<'static>| store.add(der.clone()).is_ok();
+    let usable: Vec<_> = found.certs.into_iter().filter(usable).map(|der| der.to_vec()).collect();
+    match found.errors.first() {
+        _ if !usable.is_empty() => Ok(usable),
+        Some(error) => Err(error.to_string()),
+        None => Err("none are installed".to_owned()),
+    }
+}
+
+/// Whether a text is a name that can be asked for in a handshake.
+pub fn names_a_server(text: &str) -> bool {
+    DnsName::try_from(text).is_ok()
+}
+
+/// What the certificates of the other side are held against.
 pub fn authorities(authorities: &[Vec<u8>]) -> Result<RootCertStore, Unfit> {
     let mut store = RootCertStore::empty();
     for (at, der) in authorities.iter().enumerate() {

@@ -30,6 +30,11 @@ impl Phase {
             Self::Stopped => "stopped",
         }
     }
+
+    pub fn named(name: &str) -> Option<Self> {
+        let all = [Self::Active, Self::Draining, Self::Drained, Self::Stopped];
+        all.into_iter().find(|phase| phase.name() == name)
+    }
 }
 
 impl fmt::Display for Phase {
@@ -169,6 +174,12 @@ impl Drain {
         }
     }
 
+    /// One that an earlier process began, and may have brought to its end.
+    pub fn resume(keeps: bool, deadline: Option<Instant>, began: Instant, over: bool) -> Self {
+        let stage = if over { Stage::Over } else { Stage::Waiting };
+        Self { stage, ..Self::begin(keeps, deadline, began) }
+    }
+
     /// It goes on from an earlier process, whose sessions are known here only once they come: until
     /// then a count of none does not mean that nobody is left.
     pub fn expect_strangers(&mut self, until: Instant) {
@@ -283,6 +294,20 @@ mod tests {
         assert!(drain.holds_tokens());
         assert_eq!(drain.step(Left { sessions: 1, ..Left::default() }, at(301)), None);
         assert_eq!(drain.step(Left::default(), at(302)), Some(Step::CloseIdle));
+    }
+
+    #[test]
+    fn a_drain_that_another_process_began_keeps_its_closing_time_and_its_end() {
+        let began = Instant::now();
+        let at = |seconds| began + Duration::from_secs(seconds);
+        let mut drain = Drain::resume(true, Some(at(60)), began, false);
+        drain.acknowledge();
+        let left = Left { sessions: 1, ..Left::default() };
+        assert_eq!(drain.step(left, at(40)), None);
+        assert_eq!(drain.step(left, at(48)), Some(Step::CloseTokens));
+        let mut drain = Drain::resume(true, None, began, true);
+        assert!(drain.is_over() && !drain.holds_tokens());
+        assert_eq!(drain.step(left, at(1)), None);
     }
 
     #[test]

@@ -15,7 +15,7 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use ipnet::IpNet;
 
-pub use self::tls::{CertificatePlan, ClientAuth, ClientsPlan, Facts, TlsPlan, TlsVersion};
+pub use self::tls::{BackendTlsPlan, CertificatePlan, ClientAuth, ClientsPlan, Facts, TlsPlan, TlsVersion};
 
 /// A whole configuration, every default filled in and every reference resolved.
 #[derive(Clone, Debug, PartialEq)]
@@ -138,7 +138,16 @@ pub struct ListenerPlan {
     pub bind: Vec<SocketAddr>,
     /// `None`: in the clear.
     pub tls: Option<TlsPlan>,
+    pub protocols: Protocols,
     pub limits: ListenerLimits,
+}
+
+/// What is spoken on a listener: at least one of the two versions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Protocols {
+    pub http1: bool,
+    /// Where TLS is, by ALPN; in the clear, known beforehand.
+    pub http2: bool,
 }
 
 /// Named limits of the client side; `max_body` 0 means none.
@@ -153,6 +162,10 @@ pub struct ListenerLimits {
     pub max_body: u64,
     /// Bytes per second of a request's body, while the client is waited for; 0 means any.
     pub min_body_rate: u64,
+    /// Streams that an HTTP/2 connection carries at a time.
+    pub max_streams: u32,
+    /// Streams that an HTTP/2 client may reset, unless it is trusted.
+    pub max_resets_per_second: u32,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -234,6 +247,17 @@ pub enum PoolProtocol {
     Http1,
     /// HTTP/2 on a clear connection, known beforehand and not negotiated.
     H2c,
+    /// HTTP/2 over TLS, which the backend must choose.
+    H2,
+    /// Whichever of HTTP/2 and HTTP/1.1 the backend chooses over TLS.
+    Auto,
+}
+
+/// Whether each connection to a backend begins by saying whose it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SendProxy {
+    Off,
+    V2,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -247,6 +271,9 @@ pub struct PoolPlan {
     pub cookie: StickyPlan,
     pub backends: Vec<BackendPlan>,
     pub protocol: PoolProtocol,
+    /// `None`: in the clear.
+    pub tls: Option<BackendTlsPlan>,
+    pub proxy_protocol: SendProxy,
     pub host: HostHeader,
     pub slow_start: Duration,
     pub via: bool,
@@ -363,6 +390,15 @@ pub struct BackendPlan {
 pub enum BackendAddress {
     Ip(SocketAddr),
     Name { host: String, port: u16 },
+}
+
+impl BackendAddress {
+    pub fn set_port(&mut self, to: u16) {
+        match self {
+            Self::Ip(address) => address.set_port(to),
+            Self::Name { port, .. } => *port = to,
+        }
+    }
 }
 
 impl fmt::Display for BackendAddress {

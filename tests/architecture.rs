@@ -21,14 +21,15 @@ const LONG_AND_ONE_IDEA: [(&str, &str); 1] =
 const BUILT_ON: [&str; 8] =
     ["hyper", "hyper-util", "tokio", "cookie", "siphasher", "arc-swap", "serde", "toml"];
 /// Where a task or a thread may begin; each place owns what it starts.
-const SPAWN_HOMES: [&str; 7] = [
+const SPAWN_HOMES: [&str; 8] = [
     "app/",
     "admin/serve.rs",
     "cli/demo/",
+    "http/serve/http2.rs",
     "proxy/tunnel.rs",
     "telemetry/access_log/mod.rs",
     "upstream/h2/connection.rs",
-    "upstream/mod.rs",
+    "upstream/alone.rs",
 ];
 
 #[test]

@@ -20,12 +20,16 @@ use super::door::{Door, Need, Side};
 use super::page;
 use super::reply::{JSON, Reply, json, not_allowed, problem, text, whole};
 use super::sse;
-use super::view::{BackendView, Fault, PoolView, ReloadOrder, ShutdownOrder, StateOrder, Status};
+use super::view::{
+    BackendView, Fault, PoolView, ReloadOrder, ShutdownOrder, StateOrder, Status, UpgradeOrder,
+};
 
 /// Bytes of a request body.
 pub const MAX_BODY: usize = 1024 * 1024;
 /// From a request's head to its answer's. An event stream has its head at once.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+/// The longest that a new process may be given to be ready; then its order is answered.
+pub const MAX_UPGRADE: Duration = Duration::from_secs(600);
 /// A drain may take a year and a day; more is a slip of the unit.
 pub const MAX_SECONDS: f64 = 366.0 * 86_400.0;
 
@@ -50,6 +54,7 @@ enum Call {
     Reload,
     Check,
     Shutdown,
+    Upgrade,
     SetState(String, String),
 }
 
@@ -76,6 +81,7 @@ fn route(method: &Method, path: &str) -> Option<Call> {
         ("POST", ["v1", "reload"]) => Call::Reload,
         ("POST", ["v1", "check"]) => Call::Check,
         ("POST", ["v1", "shutdown"]) => Call::Shutdown,
+        ("POST", ["v1", "upgrade"]) => Call::Upgrade,
         ("PATCH", ["v1", "pools", pool, "backends", name]) => Call::SetState(decode(pool)?, decode(name)?),
         _ => return None,
     })
@@ -92,6 +98,7 @@ impl Call {
     fn need(&self) -> Need {
         match self {
             Self::Livez | Self::Readyz | Self::Metrics => Need::Nothing,
+            Self::Upgrade => Need::Socket,
             // A check changes nothing, but opens the files that the text names.
             Self::Reload | Self::Check | Self::Shutdown | Self::SetState(..) => Need::Write,
             _ => Need::Read,
@@ -119,12 +126,13 @@ impl Door {
                 methods => not_allowed(methods),
             };
         };
-        match time::timeout(REQUEST_TIMEOUT, self.perform(call, request)).await {
+        let limit = if call == Call::Upgrade { MAX_UPGRADE + REQUEST_TIMEOUT } else { REQUEST_TIMEOUT };
+        match time::timeout(limit, self.perform(call, request)).await {
             Ok(done) => done.unwrap_or_else(|fault| problem(&fault)),
             Err(_) => problem(&Fault::new(
                 StatusCode::GATEWAY_TIMEOUT,
                 "no_answer",
-                format!("no answer within {REQUEST_TIMEOUT:?}; an order may still be carried out"),
+                format!("no answer within {limit:?}; an order may still be carried out"),
             )),
         }
     }
@@ -168,13 +176,18 @@ impl Door {
             Call::Check => ok(&desk.check(read(request.into_body()).await?).await?),
             Call::Shutdown => {
                 let order = order::<ShutdownOrder, _>(request).await?;
-                sane("drain_seconds", order.drain_seconds)?;
+                sane("drain_seconds", order.drain_seconds, MAX_SECONDS)?;
                 desk.shutdown(order).await?;
                 json(StatusCode::ACCEPTED, &serde_json::json!({ "state": "draining" }))
             }
+            Call::Upgrade => {
+                let order = order::<UpgradeOrder, _>(request).await?;
+                sane("timeout_seconds", order.timeout_seconds, MAX_UPGRADE.as_secs_f64())?;
+                ok(&desk.upgrade(order).await??)
+            }
             Call::SetState(pool, backend) => {
                 let order = order::<StateOrder, _>(request).await?;
-                sane("deadline_seconds", order.deadline_seconds)?;
+                sane("deadline_seconds", order.deadline_seconds, MAX_SECONDS)?;
                 ok(&desk.set_state(pool, backend, order).await??)
             }
         })
@@ -261,11 +274,11 @@ where
 }
 
 /// What comes from the network becomes a duration later, and that must not panic.
-fn sane(field: &str, seconds: Option<f64>) -> Result<(), Fault> {
-    if seconds.is_none_or(|seconds| (0.0..=MAX_SECONDS).contains(&seconds)) {
+fn sane(field: &str, seconds: Option<f64>, most: f64) -> Result<(), Fault> {
+    if seconds.is_none_or(|seconds| (0.0..=most).contains(&seconds)) {
         return Ok(());
     }
-    let detail = format!("`{field}` must be between 0 and {MAX_SECONDS}");
+    let detail = format!("`{field}` must be between 0 and {most}");
     Err(Fault::new(StatusCode::UNPROCESSABLE_ENTITY, "bad_seconds", detail))
 }
 
@@ -320,8 +333,9 @@ mod tests {
     #[test]
     fn seconds_that_no_clock_can_hold_are_refused() {
         for seconds in [-1.0, 1e300, f64::NAN, f64::INFINITY] {
-            assert!(sane("deadline_seconds", Some(seconds)).is_err(), "{seconds}");
+            assert!(sane("deadline_seconds", Some(seconds), MAX_SECONDS).is_err(), "{seconds}");
         }
-        assert!(sane("deadline_seconds", Some(0.0)).is_ok() && sane("deadline_seconds", None).is_ok());
+        let sane = |seconds| sane("deadline_seconds", seconds, MAX_SECONDS).is_ok();
+        assert!(sane(Some(0.0)) && sane(None));
     }
 }

@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::events::Events;
 use super::view::{
     CheckReport, DrainView, Fault, ReloadOrder, ReloadReport, RouteView, ShutdownOrder, StateAnswer,
-    StateOrder, Status,
+    StateOrder, Status, UpgradeOrder, UpgradeReport,
 };
 
 /// Questions that may wait for the control thread; who comes next waits to ask.
@@ -51,6 +51,10 @@ pub enum Ask {
     Drain {
         id: u64,
         reply: oneshot::Sender<Option<DrainView>>,
+    },
+    Upgrade {
+        order: UpgradeOrder,
+        reply: oneshot::Sender<Result<UpgradeReport, Fault>>,
     },
     Shutdown {
         order: ShutdownOrder,
@@ -127,6 +131,10 @@ impl Desk {
 
     pub async fn drain(&self, id: u64) -> Result<Option<DrainView>, Gone> {
         self.ask(|reply| Ask::Drain { id, reply }).await
+    }
+
+    pub async fn upgrade(&self, order: UpgradeOrder) -> Result<Result<UpgradeReport, Fault>, Gone> {
+        self.ask(|reply| Ask::Upgrade { order, reply }).await
     }
 
     pub async fn shutdown(&self, order: ShutdownOrder) -> Result<(), Gone> {

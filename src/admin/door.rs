@@ -44,6 +44,8 @@ pub enum Need {
     Nothing,
     Read,
     Write,
+    /// What nobody may do from afar, token or not: start a program.
+    Socket,
 }
 
 impl Door {
@@ -62,6 +64,14 @@ impl Door {
     pub(super) fn admit(&self, side: Side, need: Need, uri: &Uri, headers: &HeaderMap) -> Result<(), Fault> {
         if side == Side::Socket || need == Need::Nothing {
             return Ok(());
+        }
+        if need == Need::Socket {
+            return Err(Fault::new(
+                StatusCode::FORBIDDEN,
+                "socket_only",
+                "this is done over the unix socket only",
+            )
+            .with_hint("use the admin socket on this machine"));
         }
         let host = self.known_host(uri, headers)?;
         same_origin(&host, headers)?;
@@ -197,6 +207,14 @@ mod tests {
         for origin in ["http://127.0.0.1:8080", "http://evil.example", "null", "127.0.0.1:9900"] {
             assert_eq!(from(origin), "403 foreign_origin", "{origin}");
         }
+    }
+
+    #[test]
+    fn a_program_is_started_over_the_socket_only() {
+        let headers = [("host", "localhost"), ("authorization", "Bearer s3cret")];
+        assert_eq!(verdict(Some("s3cret"), Need::Socket, "/", &headers), "403 socket_only");
+        let (door, uri) = (door(None), "/".parse().unwrap());
+        assert!(door.admit(Side::Socket, Need::Socket, &uri, &HeaderMap::new()).is_ok());
     }
 
     #[test]

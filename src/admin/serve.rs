@@ -8,6 +8,7 @@ use std::future::Future;
 use std::io;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -36,8 +37,12 @@ pub const LINGER: Duration = Duration::from_secs(1);
 /// Between tries when there are no descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves the unix socket, with full control, until `stop`; then the socket file is removed.
-pub async fn serve_unix(socket: Socket, door: Rc<Door>, stop: impl Future<Output = ()>) -> io::Result<()> {
+/// Serves the unix socket, with full control, until `stop`; with its last owner its file goes.
+pub async fn serve_unix(
+    socket: Arc<Socket>,
+    door: Rc<Door>,
+    stop: impl Future<Output = ()>,
+) -> io::Result<()> {
     let listener = UnixListener::from_std(socket.listener()?)?;
     serve(|| async { Ok(listener.accept().await?.0) }, Side::Socket, door, stop).await;
     Ok(())

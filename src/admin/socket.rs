@@ -8,7 +8,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use socket2::{Domain, SockAddr, Type};
 
@@ -19,6 +19,8 @@ pub struct Socket {
     path: PathBuf,
     /// Device and inode: only our own file is removed.
     file: (u64, u64),
+    /// Another process has it now.
+    left: AtomicBool,
 }
 
 /// Listens at `path` with mode 0600, in a folder that is made (0700) where it is missing.
@@ -41,7 +43,13 @@ pub fn open_socket(path: &Path) -> io::Result<Socket> {
     fs::set_permissions(&bound, fs::Permissions::from_mode(0o600))?;
     let file = identity(&bound)?;
     fs::rename(&bound, path)?;
-    Ok(Socket { listener, path: path.to_owned(), file })
+    Ok(Socket { listener, path: path.to_owned(), file, left: AtomicBool::new(false) })
+}
+
+/// Goes on with a socket that another process has opened at `path`.
+pub fn adopt_socket(listener: UnixListener, path: &Path) -> io::Result<Socket> {
+    listener.set_nonblocking(true)?;
+    Ok(Socket { listener, path: path.to_owned(), file: identity(path)?, left: AtomicBool::new(false) })
 }
 
 impl Socket {
@@ -49,15 +57,20 @@ impl Socket {
         &self.path
     }
 
+    /// Leaves the file to the process that listens there now.
+    pub fn leave(&self) {
+        self.left.store(true, Ordering::Relaxed);
+    }
+
     /// Another handle on the listening socket.
-    pub(super) fn listener(&self) -> io::Result<UnixListener> {
+    pub fn listener(&self) -> io::Result<UnixListener> {
         self.listener.try_clone()
     }
 }
 
 impl Drop for Socket {
     fn drop(&mut self) {
-        if identity(&self.path).is_ok_and(|file| file == self.file) {
+        if !self.left.load(Ordering::Relaxed) && identity(&self.path).is_ok_and(|file| file == self.file) {
             // Gone in between is as good.
             let _ = fs::remove_file(&self.path);
         }
@@ -188,6 +201,19 @@ mod tests {
         fs::write(&path, "precious").unwrap();
         assert_eq!(open_socket(&path).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
         assert_eq!(fs::read_to_string(&path).unwrap(), "precious");
+    }
+
+    #[test]
+    fn a_socket_that_was_handed_over_keeps_its_file_until_its_new_owner_goes() {
+        let folder = Folder::new("handed");
+        let path = folder.0.join("admin.sock");
+        let first = open_socket(&path).unwrap();
+        let second = adopt_socket(first.listener().unwrap(), &path).unwrap();
+        first.leave();
+        drop(first);
+        assert!(UnixStream::connect(&path).is_ok());
+        drop(second);
+        assert_eq!(folder.names(), [""; 0]);
     }
 
     #[test]

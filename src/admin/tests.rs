@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use http::StatusCode;
 use serde_json::Value;
@@ -13,7 +14,7 @@ use tokio::task::{JoinHandle, spawn_local};
 
 use super::view::{
     BackendView, CertificateView, CheckReport, DrainView, Fault, HealthView, ListenerView, PoolView,
-    ReloadReport, RouteView, StateAnswer, Status, Totals,
+    ReloadReport, RouteView, StateAnswer, Status, Totals, UpgradeReport,
 };
 use super::{Ask, Desk, Document, Door, Events, open_socket, serve_tcp, serve_unix};
 use crate::plan::{AdminBind, AdminPlan, Secret};
@@ -55,7 +56,8 @@ impl Stage {
 
         let (stop_unix, unix_stopped) = oneshot::channel::<()>();
         let (stop_tcp, tcp_stopped) = oneshot::channel::<()>();
-        let over_unix = serve_unix(socket, door.clone(), async { unix_stopped.await.unwrap_or(()) });
+        let over_unix =
+            serve_unix(Arc::new(socket), door.clone(), async { unix_stopped.await.unwrap_or(()) });
         let over_tcp = serve_tcp(listener, door, async { tcp_stopped.await.unwrap_or(()) });
         let servers = vec![spawn_local(async { over_unix.await.unwrap() }), spawn_local(over_tcp)];
         Self { tcp, unix, events, stop: vec![stop_unix, stop_tcp], servers }
@@ -179,6 +181,9 @@ async fn answer(mut inbox: mpsc::Receiver<Ask>) {
                 drop(reply.send(Ok(StateAnswer { backend: view, drain: Some(7), notes: vec![] })));
             }
             Ask::Drain { id, reply } => drop(reply.send((id == 7).then(drain_view))),
+            Ask::Upgrade { reply, .. } => {
+                drop(reply.send(Ok(UpgradeReport { pid: 2, ..UpgradeReport::default() })))
+            }
             Ask::Shutdown { reply, .. } => drop(reply.send(())),
         }
     }
@@ -214,6 +219,7 @@ fn status() -> Status {
             backends: vec![backend_view("b1"), backend_view("[::1]:9001")],
         }],
         totals: Totals { connections: 2, requests_in_flight: 3, tunnels: 1, requests: 812, server_errors: 0 },
+        predecessors: Vec::new(),
         drift: vec!["app/b1 is draining, the file says active".to_owned()],
     }
 }
@@ -382,6 +388,20 @@ fn the_socket_obeys_every_order() {
         assert_eq!((check.status, &check.json()["ok"]), (200, &true.into()));
         let shutdown = stage.over_unix(&request("POST", "/v1/shutdown", "", "")).await;
         assert_eq!((shutdown.status, &shutdown.json()["state"]), (202, &"draining".into()));
+    });
+}
+
+#[test]
+fn a_program_is_started_over_the_socket_and_within_reason() {
+    on_stage(Some("s3cret"), async |stage| {
+        let json = "content-type: application/json\r\n";
+        let order = |body| request("POST", "/v1/upgrade", json, body);
+        assert_eq!(stage.over_unix(&order("{}")).await.json()["pid"], 2);
+        let refused = stage.over_unix(&order(r#"{"timeout_seconds":1e9}"#)).await;
+        assert_eq!(refused.problem(), "422 bad_seconds");
+        let token = "content-type: application/json\r\nauthorization: Bearer s3cret\r\n";
+        let refused = stage.over_tcp(&request("POST", "/v1/upgrade", token, "{}")).await;
+        assert_eq!(refused.problem(), "403 socket_only");
     });
 }
 

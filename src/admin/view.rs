@@ -21,6 +21,9 @@ pub struct Status {
     pub certificates: Vec<CertificateView>,
     pub pools: Vec<PoolView>,
     pub totals: Totals,
+    /// The processes that this one took over from and that still finish what they had.
+    #[serde(default)]
+    pub predecessors: Vec<u32>,
     /// Backends whose state differs from the file's, one sentence each.
     pub drift: Vec<String>,
 }
@@ -271,6 +274,34 @@ pub struct ShutdownOrder {
     /// Overrides `drain_timeout`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drain_seconds: Option<f64>,
+}
+
+/// `POST /v1/upgrade`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UpgradeOrder {
+    /// The program to start, instead of what stands where this one was found.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub binary: Option<String>,
+    /// How long it may take to be ready.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout_seconds: Option<f64>,
+}
+
+/// The new process serves; what the old one had to finish then.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct UpgradeReport {
+    pub from_pid: u32,
+    pub pid: u32,
+    pub from_version: String,
+    pub version: String,
+    /// From the order to the change.
+    pub seconds: f64,
+    pub connections: u64,
+    pub requests_in_flight: u64,
+    pub tunnels: u64,
+    /// How long they have at most.
+    pub drain_seconds: f64,
 }
 
 /// One line of `GET /v1/events`: what changed, in a word for programs and a sentence for people.

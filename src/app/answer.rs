@@ -32,6 +32,7 @@ impl Control {
                 drop(reply.send(self.set_state((pool, backend), &order)));
             }
             Ask::Drain { id, reply } => drop(reply.send(self.drain(id))),
+            Ask::Upgrade { order, reply } => self.begin_upgrade(order, Some(reply)),
             Ask::Shutdown { order, reply } => {
                 self.end(true, order.drain_seconds.and_then(report::seconds)).await;
                 let _ = reply.send(());
@@ -84,6 +85,7 @@ impl Control {
     }
 
     fn set_state(&mut self, key: (String, String), order: &StateOrder) -> Result<StateAnswer, Fault> {
+        self.takes_orders()?;
         let name = format!("{}/{}", key.0, key.1);
         let unknown = || report::fault(404, "unknown_backend", format!("there is no backend `{name}`"));
         let Some(pool) = self.plan.pool(&key.0).cloned() else { return Err(unknown()) };

@@ -5,21 +5,27 @@
 //! signals. Whatever waits (a drain, a shutdown) is looked at again every [`TICK`].
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
 use tracing::info;
 
+use super::doors::Doors;
 use super::ending::Ending;
 use super::fleet::{Fleet, Key, publish};
+use super::notify::Notifier;
 use super::probe::{News, Target};
+use super::program::Program;
 use super::reload::Reloading;
 use super::secure::TicketsOf;
+use super::upgrade::{Elder, Outcome, Successor, Upgrading};
 use super::worker::{Load, Order};
 use super::{ShutdownReport, Source};
 use crate::admin::desk::Ask;
 use crate::admin::events::Events;
+use crate::admin::handover::Offer;
 use crate::config::watch::{FilesWatch, Watch};
 use crate::live::Live;
 use crate::plan::{Plan, StickyKey};
@@ -59,6 +65,18 @@ pub struct Control {
     /// The files that the plan was read from besides.
     pub files: FilesWatch,
     pub listeners: Vec<super::Bound>,
+    /// By actual address: another handle on each socket, for a process that takes over.
+    pub sockets: HashMap<SocketAddr, Vec<TcpListener>>,
+    pub doors: Option<Doors>,
+    pub program: Option<Program>,
+    pub notifier: Notifier,
+    pub upgrading: Option<Upgrading>,
+    /// Where the dialogue with a new process tells how it went.
+    pub outcomes: mpsc::Sender<Outcome>,
+    /// The process that has taken over.
+    pub successor: Option<Successor>,
+    /// Those that this one has taken over from and that are not at their end.
+    pub elders: Vec<Elder>,
     pub started: Instant,
     pub last_reload: Option<crate::admin::view::LastReload>,
     pub ready: bool,
@@ -70,12 +88,16 @@ pub struct Control {
     pub echo: mpsc::Sender<Echo>,
 }
 
-/// What data threads have done.
+/// What data threads have done, and what has come of earlier processes.
 pub enum Echo {
     /// Every thread knows how the backend stands.
     Acknowledged(Key, u64),
     /// Every thread has closed its idle connections to it.
     Emptied(Key, u64),
+    /// Every thread has answered: none is stuck.
+    Alive,
+    /// An earlier process has finished what it had.
+    ElderGone(u32),
 }
 
 /// The ends at which everything arrives.
@@ -85,6 +107,7 @@ pub struct Inbox {
     pub news: mpsc::Receiver<News>,
     pub echoes: mpsc::Receiver<Echo>,
     pub signals: mpsc::Receiver<super::Signal>,
+    pub outcomes: mpsc::Receiver<Outcome>,
 }
 
 impl Control {
@@ -99,6 +122,7 @@ impl Control {
                 Some(news) = inbox.news.recv() => self.learn(news),
                 Some(echo) = inbox.echoes.recv() => self.hear(echo),
                 Some(signal) = inbox.signals.recv() => self.signalled(signal).await,
+                Some(outcome) = inbox.outcomes.recv() => self.upgraded(outcome).await,
                 _ = tick.tick() => {
                     if let Some(report) = self.tick().await {
                         return report;
@@ -108,28 +132,39 @@ impl Control {
         }
     }
 
-    /// The first things to do: probe, begin the drains that the file or an operator asked for.
-    pub fn begin(&mut self) {
-        self.recall_words();
+    /// The first things to do: know what an earlier process knew, probe, begin the drains that the
+    /// file or an operator asked for.
+    pub fn begin(&mut self, told: Option<&Offer>) {
+        match told {
+            Some(told) => self.take_up(told),
+            None => self.recall_words(),
+        }
         self.retarget();
         self.drain_what_should();
-        self.expect_strangers();
+        self.expect_strangers(told.is_some());
     }
 
     async fn tick(&mut self) -> Option<ShutdownReport> {
         let now = Instant::now();
-        let watch = self.watch.as_mut().filter(|_| self.plan.server.watch);
+        let watches = self.plan.server.watch && self.takes_orders().is_ok();
+        let watch = self.watch.as_mut().filter(|_| watches);
         if let Some(text) = watch.and_then(|watch| watch.poll(now)) {
             let _ = self.reload(Reloading::Changed(text)).await;
         }
-        if self.plan.server.watch && self.files.poll(now) {
+        if watches && self.files.poll(now) {
             let _ = self.reload(Reloading::Renewed).await;
         }
         self.follow_drains(now);
         self.follow_slow_starts(now);
         self.fleet.forget();
-        self.ready |= self.plan.pools.iter().all(|pool| self.has_verdict(pool))
-            || self.started.elapsed() >= READY_AFTER;
+        if !self.ready {
+            self.ready = self.plan.pools.iter().all(|pool| self.has_verdict(pool))
+                || self.started.elapsed() >= READY_AFTER;
+            if self.ready {
+                self.say_ready();
+            }
+        }
+        self.show_life(now);
         self.follow_ending(now).await
     }
 
@@ -155,8 +190,29 @@ impl Control {
         self.events.publish(kind, pool, backend, message);
     }
 
-    /// Gives every thread an order, and is ready when all have carried it out.
-    pub fn ask_all<F>(&self, order: F) -> impl Future<Output = ()> + use<F>
+    /// Tells systemd that what was to be done is done, and how things stand.
+    pub(super) fn say_ready(&self) {
+        if self.notifier.is_there() {
+            let status = format!("generation {} of {}", self.generation, self.source.name());
+            self.notifier.say(&format!("READY=1\nSTATUS={status}, {}", self.sentence()));
+        }
+    }
+
+    /// Tells systemd that nothing hangs, once every data thread has shown it.
+    fn show_life(&mut self, now: Instant) {
+        if !self.notifier.asks(now) {
+            return;
+        }
+        let (all, echo) = (self.ask_all(Order::Look), self.echo.clone());
+        tokio::task::spawn_local(async move {
+            if all.await {
+                let _ = echo.send(Echo::Alive).await;
+            }
+        });
+    }
+
+    /// Gives every thread an order, and is ready when it is over: true where all have carried it out.
+    pub fn ask_all<F>(&self, order: F) -> impl Future<Output = bool> + use<F>
     where
         F: Fn(oneshot::Sender<()>) -> Order,
     {
@@ -172,9 +228,11 @@ impl Control {
             for (worker, order) in orders {
                 let _ = worker.send(order).await;
             }
+            let mut all = true;
             for answer in answers {
-                let _ = answer.await;
+                all &= answer.await.is_ok();
             }
+            all
         }
     }
 }

@@ -109,14 +109,31 @@ fn changes(old: &PoolPlan, new: &PoolPlan, report: &mut ReloadReport) {
         ));
         report.moves.push(format!("pool {}: {}", new.name, moves(old, new)));
     }
+    if let Some(change) = tls_change(old, new) {
+        report.changed.push(format!("pool {}: {change}", new.name));
+    }
     let same = |pool: &PoolPlan| PoolPlan {
         policy: old.policy.clone(),
         sticky: old.sticky,
         backends: Vec::new(),
+        tls: None,
         ..pool.clone()
     };
     if same(old) != same(new) {
         report.changed.push(format!("pool {}: settings", new.name));
+    }
+}
+
+/// Renewed files are told apart from other settings: health stays, and connections are opened anew.
+fn tls_change(old: &PoolPlan, new: &PoolPlan) -> Option<&'static str> {
+    match (&old.tls, &new.tls) {
+        (old, new) if old == new => None,
+        (None, _) => Some("TLS to its backends, whose health and connections start anew"),
+        (_, None) => Some("no TLS to its backends, whose health and connections start anew"),
+        (Some(old), Some(new)) if old.is_written_like(new) => {
+            Some("certificates for its backends, to which connections start anew")
+        }
+        _ => Some("TLS settings of its backends, whose health and connections start anew"),
     }
 }
 

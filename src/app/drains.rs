@@ -7,7 +7,7 @@ use super::control::{Control, Echo};
 use super::fleet::{Key, publish};
 use super::report;
 use super::worker::Order;
-use crate::drain::{Phase, Step};
+use crate::drain::{Left, Phase, Step};
 use crate::plan::PoolPlan;
 use crate::telemetry::DrainOutcome;
 
@@ -27,8 +27,8 @@ impl Control {
 
     /// Clients of an earlier process still hold tokens where the key has outlived it, and show
     /// themselves within a session's window if they are there at all.
-    pub fn expect_strangers(&mut self) {
-        let (now, kept) = (Instant::now(), self.plan.server.state_dir.is_some());
+    pub fn expect_strangers(&mut self, handed_over: bool) {
+        let (now, kept) = (Instant::now(), handed_over || self.plan.server.state_dir.is_some());
         let outlives = |pool: &&PoolPlan| kept || !pool.cookie.keys.is_empty();
         let pools: Vec<_> = self.plan.pools.iter().filter(outlives).map(|pool| pool.name.clone()).collect();
         for (_, member) in self.fleet.iter_mut().filter(|(key, _)| pools.contains(&key.0)) {
@@ -62,7 +62,7 @@ impl Control {
     }
 
     /// Asks every thread to look at how things stand, and hears when all have.
-    fn have_acknowledged(&self, key: Key, drain: u64) {
+    pub(super) fn have_acknowledged(&self, key: Key, drain: u64) {
         let all = self.ask_all(Order::Look);
         let echo = self.echo.clone();
         tokio::task::spawn_local(async move {
@@ -72,7 +72,15 @@ impl Control {
     }
 
     pub(super) fn hear(&mut self, echo: Echo) {
-        let (Echo::Acknowledged(key, id) | Echo::Emptied(key, id)) = &echo;
+        let (key, id) = match &echo {
+            Echo::Acknowledged(key, id) | Echo::Emptied(key, id) => (key, id),
+            Echo::Alive => return self.notifier.alive(),
+            Echo::ElderGone(pid) => {
+                self.elders.retain(|elder| elder.pid != *pid);
+                let message = format!("process {pid}, which this one took over from, has ended");
+                return self.tell("process", None, message);
+            }
+        };
         let Some(member) = self.fleet.get_mut(key) else { return };
         let Some(following) = member.drain.as_mut().filter(|following| following.id == *id) else { return };
         if let Echo::Acknowledged(..) = echo {
@@ -105,7 +113,10 @@ impl Control {
             if member.drain.as_ref().is_none_or(|following| following.drain.is_over()) {
                 continue;
             }
+            // An earlier process may have some of it that is not counted here.
+            let elsewhere = u64::from(!self.elders.is_empty());
             let left = member.left();
+            let left = Left { in_flight: left.in_flight + elsewhere, ..left };
             let Some(following) = &mut member.drain else { continue };
             if let Some(step) = following.drain.step(left, now) {
                 if following.sessions_moved == 0 && step != Step::CloseIdle {

@@ -9,6 +9,7 @@ use super::control::Control;
 use super::reload::Reloading;
 use super::report::counted;
 use super::worker::Order;
+use crate::admin::view::UpgradeOrder;
 
 /// How long those who were cut may take to let go.
 const CUT_GRACE: Duration = Duration::from_millis(500);
@@ -36,6 +37,9 @@ pub struct Ending {
     deadline: Instant,
     answered_before: u64,
     cut: Option<(Instant, ShutdownReport)>,
+    /// Another process goes on, and nobody has asked this one to end yet: whoever stops all of a
+    /// service's processes does not mean to cut what this one is finishing.
+    unasked: bool,
 }
 
 impl Control {
@@ -43,6 +47,7 @@ impl Control {
         match signal {
             Signal::Reload => drop(self.reload(Reloading::Asked(None)).await),
             Signal::Stop { grace } => self.end(grace, None).await,
+            Signal::Upgrade => self.begin_upgrade(UpgradeOrder::default(), None),
             Signal::Reopen => match self.access_log.reopen() {
                 Ok(()) => self.tell("process", None, "access log opened again".to_owned()),
                 Err(error) => {
@@ -56,22 +61,38 @@ impl Control {
     pub(super) async fn end(&mut self, grace: bool, timeout: Option<Duration>) {
         let now = Instant::now();
         if let Some(ending) = &mut self.ending {
+            if std::mem::take(&mut ending.unasked) {
+                let message = "asked to end, which it is about to do; asked again it ends at once";
+                return self.tell("process", None, message.to_owned());
+            }
             ending.accepts_until = now;
             ending.deadline = now;
             return;
         }
+        self.notifier.say("STOPPING=1");
         let server = &self.plan.server;
         let kubernetes = std::env::var_os("KUBERNETES_SERVICE_HOST").is_some();
         let default = if kubernetes { KUBERNETES_GRACE } else { Duration::ZERO };
         let grace = if grace { server.drain_grace.unwrap_or(default) } else { Duration::ZERO };
-        let accepts_until = now + grace;
         let timeout = timeout.unwrap_or(server.drain_timeout);
+        self.begin_to_end(grace, timeout, false).await;
+    }
+
+    /// Ends as at SIGTERM without a grace: another process accepts already.
+    pub(super) async fn leave_to_successor(&mut self) {
+        self.begin_to_end(Duration::ZERO, self.plan.server.drain_timeout, true).await;
+        self.stop_accepting().await;
+    }
+
+    async fn begin_to_end(&mut self, grace: Duration, timeout: Duration, unasked: bool) {
+        let accepts_until = Instant::now() + grace;
         self.ending = Some(Ending {
             accepts_until,
             accepting: true,
             deadline: accepts_until + timeout,
             answered_before: self.telemetry.totals().requests,
             cut: None,
+            unasked,
         });
         let (requests, tunnels) = self.counts();
         self.tell(
@@ -90,15 +111,22 @@ impl Control {
         }
     }
 
+    async fn stop_accepting(&mut self) {
+        if let Some(ending) = &mut self.ending {
+            ending.accepting = false;
+        }
+        for worker in &self.workers {
+            let _ = worker.send(Order::StopAccepting).await;
+        }
+        self.sockets.clear();
+    }
+
     /// Looks at how the end goes; the report when it is there.
     pub(super) async fn follow_ending(&mut self, now: Instant) -> Option<ShutdownReport> {
-        let mut ending = self.ending?;
-        if ending.accepting && now >= ending.accepts_until {
-            ending.accepting = false;
-            for worker in &self.workers {
-                let _ = worker.send(Order::StopAccepting).await;
-            }
+        if self.ending.is_some_and(|ending| ending.accepting && now >= ending.accepts_until) {
+            self.stop_accepting().await;
         }
+        let mut ending = self.ending?;
         let connections = self.connections();
         let finished = self.telemetry.totals().requests.saturating_sub(ending.answered_before);
         if let Some((since, report)) = ending.cut {

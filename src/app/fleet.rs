@@ -10,7 +10,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::drain::{Drain, Left, Phase, Words};
-use crate::plan::{BackendAddress, BackendPlan, FileState, HealthInit, OnDrain, PolicyPlan, PoolPlan};
+use crate::plan::{
+    BackendAddress, BackendPlan, BackendTlsPlan, FileState, HealthInit, OnDrain, PolicyPlan, PoolPlan,
+};
 use crate::pool::backend::Vitals;
 use crate::pool::health::{Health, Streak};
 use crate::pool::policy::{Member as Seat, Roster};
@@ -45,6 +47,7 @@ pub struct Member {
     pub removed: bool,
     /// Its name does not resolve; the reason.
     pub unresolved: Option<String>,
+    tls: Option<BackendTlsPlan>,
     probed: bool,
     init: HealthInit,
     sticky: bool,
@@ -87,7 +90,7 @@ impl Fleet {
     }
 
     /// The vitals that each backend of `pools` will have: its own, or new ones where it is new
-    /// or its address has changed. Touches nothing that runs.
+    /// or its address has changed, or how it is spoken to in TLS. Touches nothing that runs.
     pub fn prepare(
         &self,
         pools: &[PoolPlan],
@@ -97,7 +100,9 @@ impl Fleet {
         let backends = pools.iter().flat_map(|pool| pool.backends.iter().map(move |backend| (pool, backend)));
         let vitals = backends.map(|(pool, backend)| {
             let key = (pool.name.clone(), backend.name.clone());
-            let kept = self.members.get(&key).filter(|member| member.plan.address == backend.address);
+            let kept = self.members.get(&key).filter(|member| {
+                member.plan.address == backend.address && is_written_like(&member.tls, &pool.tls)
+            });
             let vitals = match kept {
                 Some(member) => member.vitals.clone(),
                 None => {
@@ -172,6 +177,7 @@ impl Member {
             back_since: (!first).then_some(now),
             removed: false,
             unresolved: None,
+            tls: None,
             probed: false,
             init,
             sticky: false,
@@ -185,6 +191,7 @@ impl Member {
     fn update(&mut self, pool: &PoolPlan, backend: &BackendPlan, now: Instant) {
         self.plan = backend.clone();
         self.removed = false;
+        self.tls.clone_from(&pool.tls);
         self.probed = pool.health.is_some();
         self.init = init(pool);
         self.sticky = pool.sticky;
@@ -262,6 +269,10 @@ impl Member {
         sessions::union(self.vitals.sessions(), crate::proxy::unix_now(), self.window).count()
     }
 
+    pub fn keeps_sessions(&self) -> bool {
+        self.keeps
+    }
+
     pub fn session_window(&self) -> Duration {
         self.window
     }
@@ -334,6 +345,13 @@ pub fn publish(pool: &Pool, fleet: &Fleet, now: Instant) -> usize {
         pool.shared.hold.wake();
     }
     open
+}
+
+fn is_written_like(one: &Option<BackendTlsPlan>, other: &Option<BackendTlsPlan>) -> bool {
+    match (one, other) {
+        (Some(one), Some(other)) => one.is_written_like(other),
+        (one, other) => one.is_none() && other.is_none(),
+    }
 }
 
 fn init(pool: &PoolPlan) -> HealthInit {

@@ -17,6 +17,7 @@ use crate::pool::backend::Vitals;
 use crate::pool::health::{Change, Health, Thresholds, Verdict};
 use crate::proxy::Evidence;
 use crate::telemetry::ProbeResult;
+use crate::upstream::Way;
 
 impl Control {
     pub(super) fn heed(&mut self, evidence: Evidence) {
@@ -152,6 +153,12 @@ impl Control {
         pool.health.is_none() || self.fleet.of(pool).any(|member| member.streak.health() != Health::Unknown)
     }
 
+    /// How a backend is reached, as requests reach it.
+    fn way(&self, pool: &str, backend: &str) -> Option<Way> {
+        let pool = self.pool(pool)?;
+        Some(pool.backends.iter().find(|known| known.plan.name == backend)?.way.clone())
+    }
+
     /// Tells the probe thread what to ask from now on.
     pub fn retarget(&self) {
         let mut targets = Vec::new();
@@ -162,14 +169,16 @@ impl Control {
                 let named = matches!(member.plan.address, BackendAddress::Name { .. });
                 let asks = match &pool.health {
                     _ if member.phase() == Phase::Stopped => Asks::Name,
-                    Some(health) => Asks::Probe(health.clone(), pool.protocol),
+                    Some(health) => Asks::Probe(health.clone()),
                     None if down => Asks::Connect { timeout: pool.timeouts.connect },
                     None => Asks::Name,
                 };
                 if asks == Asks::Name && !named {
                     continue;
                 }
+                let Some(way) = self.way(&pool.name, &member.plan.name) else { continue };
                 targets.push(Target {
+                    way,
                     vitals: member.vitals.clone(),
                     shared: shared.clone(),
                     address: member.plan.address.clone(),

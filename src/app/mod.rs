@@ -7,17 +7,22 @@
 mod answer;
 mod control;
 mod diff;
+mod doors;
 mod drains;
 mod ending;
 mod fleet;
 mod health;
+mod inherited;
 mod keys;
+mod notify;
 mod overrides;
 mod probe;
+mod program;
 mod reload;
 mod report;
 mod secure;
 mod start;
+mod upgrade;
 mod worker;
 
 use std::fmt;
@@ -29,7 +34,10 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
 pub use self::ending::ShutdownReport;
+pub use self::inherited::Inherited;
+pub use self::program::Program;
 pub use self::report::problems;
+pub use self::upgrade::{Heir, READY_WITHIN, Refusal};
 use crate::admin::desk::{Desk, Gone};
 use crate::admin::events::Events;
 use crate::admin::view::{
@@ -98,6 +106,9 @@ pub struct Options {
     pub default_admin: bool,
     /// Follows `[log]` at each reload.
     pub event_log: Option<EventLog>,
+    /// How this program was started, where Pintle is all that it runs: another process can then
+    /// replace it, and systemd is told how it is.
+    pub program: Option<Program>,
 }
 
 /// Why no balancer was started.
@@ -134,6 +145,8 @@ pub enum Signal {
     Stop { grace: bool },
     /// SIGUSR1.
     Reopen,
+    /// SIGUSR2.
+    Upgrade,
 }
 
 /// An address that is listened on.
@@ -156,6 +169,8 @@ impl Bound {
 pub struct Pintle {
     desk: Desk,
     signals: mpsc::Sender<Signal>,
+    /// Heard from before anybody is told that it runs, so that none is missed.
+    heard: Option<Signals>,
     listeners: Vec<Bound>,
     admin_address: Option<SocketAddr>,
     admin_socket: Option<PathBuf>,
@@ -263,9 +278,9 @@ impl Pintle {
     }
 
     /// Runs until a signal or the admin API ends it. HUP reloads, TERM and INT drain, a second
-    /// one stops now, USR1 opens the logs again.
+    /// one stops now, USR1 opens the logs again, USR2 starts the binary anew.
     pub async fn run(mut self) -> ShutdownReport {
-        let mut signals = match Signals::listen() {
+        let mut signals = match self.heard.take().map_or_else(Signals::listen, Ok) {
             Ok(signals) => signals,
             Err(error) => {
                 tracing::error!(event = "process", %error, "cannot listen for signals");
@@ -291,6 +306,7 @@ struct Signals {
     quit: tokio::signal::unix::Signal,
     interrupt: tokio::signal::unix::Signal,
     reopen: tokio::signal::unix::Signal,
+    upgrade: tokio::signal::unix::Signal,
 }
 
 impl Signals {
@@ -302,6 +318,7 @@ impl Signals {
             quit: signal(SignalKind::quit())?,
             interrupt: signal(SignalKind::interrupt())?,
             reopen: signal(SignalKind::user_defined1())?,
+            upgrade: signal(SignalKind::user_defined2())?,
         })
     }
 
@@ -312,6 +329,7 @@ impl Signals {
             _ = self.quit.recv() => Signal::Stop { grace: true },
             _ = self.interrupt.recv() => Signal::Stop { grace: false },
             _ = self.reopen.recv() => Signal::Reopen,
+            _ = self.upgrade.recv() => Signal::Upgrade,
         }
     }
 }

@@ -92,8 +92,8 @@ impl Override {
         let text = |key: &str| value.get(key)?.as_str().map(str::to_owned);
         Some(Self {
             key: (text("pool")?, text("backend")?),
-            word: phase(&text("state")?)?,
-            over: phase(&text("file_state")?)?,
+            word: Phase::named(&text("state")?)?,
+            over: Phase::named(&text("file_state")?)?,
             reason: text("reason"),
             deadline: value.get("deadline_unix_seconds")?.as_f64(),
         })
@@ -112,12 +112,6 @@ fn write(folder: &Path, text: &str) -> std::io::Result<()> {
     let draft = folder.join(format!("{NAME}.new"));
     fs::write(&draft, text)?;
     fs::rename(draft, folder.join(NAME))
-}
-
-fn phase(name: &str) -> Option<Phase> {
-    [Phase::Active, Phase::Draining, Phase::Drained, Phase::Stopped]
-        .into_iter()
-        .find(|phase| phase.name() == name)
 }
 
 fn unix() -> f64 {

@@ -19,11 +19,12 @@ use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
 
 use crate::http::headers::to_http2;
-use crate::plan::{BackendAddress, HealthPlan, PoolProtocol, Probe};
+use crate::plan::{BackendAddress, HealthPlan, Probe};
 use crate::pool::Shared;
 use crate::pool::backend::Vitals;
 use crate::pool::health::{Verdict, next_probe, second_probe};
-use crate::upstream::{connect, is_nonsense};
+use crate::upstream::tls::Version;
+use crate::upstream::{Way, is_nonsense};
 
 /// How often a name is looked up again.
 const LOOK_UP: Duration = Duration::from_secs(10);
@@ -43,6 +44,7 @@ pub struct Target {
     pub vitals: Arc<Vitals>,
     pub shared: Arc<Shared>,
     pub address: BackendAddress,
+    pub way: Way,
     pub asks: Asks,
     /// Somebody waiting for it makes the probes hurry.
     pub down: bool,
@@ -50,7 +52,7 @@ pub struct Target {
 
 #[derive(Clone, PartialEq)]
 pub enum Asks {
-    Probe(HealthPlan, PoolProtocol),
+    Probe(HealthPlan),
     /// A pool without probes: whether it takes connections again.
     Connect {
         timeout: Duration,
@@ -84,7 +86,8 @@ async fn run(mut targets: mpsc::Receiver<Vec<Target>>, news: mpsc::Sender<News>)
         for target in wanted {
             let id = Arc::as_ptr(&target.vitals);
             let kept = running.remove(&id).map(|(old, tasks)| {
-                if old.asks == target.asks && old.down == target.down && old.address == target.address {
+                let same = old.asks == target.asks && old.down == target.down;
+                if same && old.address == target.address && old.way == target.way {
                     return (old, tasks);
                 }
                 tasks.iter().for_each(AbortHandle::abort);
@@ -134,11 +137,11 @@ async fn resolve(vitals: Arc<Vitals>, host: String, port: u16, news: mpsc::Sende
 /// Asks one backend for ever: the first time at once, later spread over the interval.
 async fn ask(target: Target, mut first: bool, news: mpsc::Sender<News>) {
     let interval = match &target.asks {
-        Asks::Probe(plan, _) => plan.interval,
+        Asks::Probe(plan) => plan.interval,
         _ => TRY_AGAIN,
     };
     let jitter = match &target.asks {
-        Asks::Probe(plan, _) => plan.jitter,
+        Asks::Probe(plan) => plan.jitter,
         _ => 0.0,
     };
     if !first {
@@ -181,13 +184,13 @@ async fn probe(target: &Target) -> Option<Verdict> {
     }
     let begun = Instant::now();
     let (limit, answer) = match &target.asks {
-        Asks::Probe(plan, protocol) => {
+        Asks::Probe(plan) => {
             if plan.port != 0 {
                 addresses.iter_mut().for_each(|address| address.set_port(plan.port));
             }
-            (plan.timeout, timeout(plan.timeout, look(plan, *protocol, &target.address, &addresses)).await)
+            (plan.timeout, timeout(plan.timeout, look(plan, target, &addresses)).await)
         }
-        Asks::Connect { timeout: limit } => (*limit, timeout(*limit, touch(&addresses)).await),
+        Asks::Connect { timeout: limit } => (*limit, timeout(*limit, touch(&target.way, &addresses)).await),
         Asks::Name => return None,
     };
     let took = begun.elapsed();
@@ -197,7 +200,7 @@ async fn probe(target: &Target) -> Option<Verdict> {
         }
         (Ok(Err(why)), _) => Verdict::Fail { why },
         (Ok(Ok(None)), _) => Verdict::Pass { status: None, took },
-        (Ok(Ok(Some(status))), Asks::Probe(plan, _)) => judge(plan, status, took),
+        (Ok(Ok(Some(status))), Asks::Probe(plan)) => judge(plan, status, took),
         (Ok(Ok(status)), _) => Verdict::Pass { status, took },
     })
 }
@@ -212,42 +215,43 @@ fn judge(plan: &HealthPlan, status: StatusCode, took: Duration) -> Verdict {
     }
 }
 
-async fn touch(addresses: &[SocketAddr]) -> Result<Option<StatusCode>, Cow<'static, str>> {
-    connect(addresses).await.map(|_| None).map_err(|error| error.to_string().into())
+async fn touch(way: &Way, addresses: &[SocketAddr]) -> Result<Option<StatusCode>, Cow<'static, str>> {
+    way.open(addresses, way.offer(), None).await.map(|_| None).map_err(|error| error.to_string().into())
 }
 
 /// Asks over HTTP, or only connects where that is all the plan wants.
 async fn look(
     plan: &HealthPlan,
-    protocol: PoolProtocol,
-    address: &BackendAddress,
+    target: &Target,
     addresses: &[SocketAddr],
 ) -> Result<Option<StatusCode>, Cow<'static, str>> {
-    let Probe::Http { path } = &plan.probe else { return touch(addresses).await };
-    let stream = connect(addresses).await.map_err(|error| error.to_string())?;
-    let host = if plan.host.is_empty() { address.to_string() } else { plan.host.clone() };
+    let way = &target.way;
+    let Probe::Http { path } = &plan.probe else { return touch(way, addresses).await };
+    let (stream, version) =
+        way.open(addresses, way.offer(), None).await.map_err(|error| error.to_string())?;
+    let host = if plan.host.is_empty() { target.address.to_string() } else { plan.host.clone() };
     let request = Request::get(path.as_str())
         .header(HOST, host)
         .header(USER_AGENT, concat!("pintle/", env!("CARGO_PKG_VERSION"), " (health)"))
         .header(CONNECTION, "close")
         .body(Empty::new())
         .map_err(|error| error.to_string())?;
-    let answer = match protocol {
-        PoolProtocol::Http1 => {
+    let answer = match version {
+        Version::Http1 => {
             let (mut sender, connection) = http1::handshake::<_, Empty<Bytes>>(TokioIo::new(stream))
                 .await
                 .map_err(|error| error.to_string())?;
             let _driven = Driven(tokio::task::spawn_local(connection).abort_handle());
             sender.send_request(request).await
         }
-        PoolProtocol::H2c => {
+        Version::Http2 => {
             let (mut sender, connection) =
                 http2::handshake::<_, _, Empty<Bytes>>(TokioExecutor::new(), TokioIo::new(stream))
                     .await
                     .map_err(|error| error.to_string())?;
             let _driven = Driven(tokio::task::spawn_local(connection).abort_handle());
             let (mut parts, body) = request.into_parts();
-            to_http2(&mut parts);
+            to_http2(&mut parts, way.scheme());
             sender.send_request(Request::from_parts(parts, body)).await
         }
     };

@@ -1,5 +1,7 @@
 //! The two-phase change: prepare may fail and touches nothing that runs; commit cannot fail.
 
+use std::io;
+use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
@@ -16,8 +18,20 @@ use crate::plan::{Plan, PoolPlan};
 use crate::pool::Shared;
 use crate::telemetry::ReloadResult;
 
-/// An address that has just been bound, and its socket for each thread.
-type Opened = (Bound, Vec<std::net::TcpListener>);
+/// An address with its sockets.
+pub struct Opened {
+    pub bound: Bound,
+    sockets: Vec<TcpListener>,
+    /// Another handle on each, for a process that takes over.
+    kept: Vec<TcpListener>,
+}
+
+impl Opened {
+    pub fn new(bound: Bound, sockets: Vec<TcpListener>) -> io::Result<Self> {
+        let kept: io::Result<_> = sockets.iter().map(TcpListener::try_clone).collect();
+        Ok(Self { bound, sockets, kept: kept? })
+    }
+}
 
 /// Why the configuration is read again.
 pub enum Reloading {
@@ -33,7 +47,13 @@ impl Control {
     /// Reads, compiles and prepares everything, then swaps one pointer and retires the old.
     pub async fn reload(&mut self, why: Reloading) -> Result<ReloadReport, Fault> {
         let begun = Instant::now();
+        if self.ready {
+            self.notifier.reloading();
+        }
         let result = self.try_reload(why).await;
+        if self.ready {
+            self.say_ready();
+        }
         let at = humantime::format_rfc3339_millis(SystemTime::now()).to_string();
         match result {
             Ok(mut report) => {
@@ -57,6 +77,7 @@ impl Control {
     }
 
     async fn try_reload(&mut self, why: Reloading) -> Result<ReloadReport, Fault> {
+        self.takes_orders()?;
         let (text, Compiled { plan, warnings, files }) = self.compile(why).map_err(|problems| {
             report::invalid(
                 &problems,
@@ -75,8 +96,16 @@ impl Control {
         let shared = shared(&plan.pools, |name| self.shared.get(name).cloned());
         let (acceptors, tickets) = secure::acceptors(&plan, &self.tickets)
             .map_err(|why| report::fault(409, "cannot_secure", format!("not reloaded: {why}")))?;
-        let carry =
-            Carry { telemetry: &self.telemetry, vitals: &vitals, shared: &shared, keys: &keys, acceptors };
+        let connectors = secure::connectors(&plan, &self.live.load().pools)
+            .map_err(|why| report::fault(409, "cannot_secure", format!("not reloaded: {why}")))?;
+        let carry = Carry {
+            telemetry: &self.telemetry,
+            vitals: &vitals,
+            shared: &shared,
+            keys: &keys,
+            acceptors,
+            connectors,
+        };
         let next = Arc::new(snapshot(plan.clone(), self.generation + 1, carry));
         let mut report = diff::reload(&self.plan, &plan, &self.fleet, self.generation + 1);
         report.source = self.source.name();
@@ -151,16 +180,17 @@ impl Control {
     }
 
     /// Opens the addresses that the plan adds.
-    fn bind(&self, plan: &Plan) -> Result<Vec<Opened>, (String, std::io::Error)> {
+    fn bind(&self, plan: &Plan) -> Result<Vec<Opened>, (String, io::Error)> {
         let mut bound = Vec::new();
         for listener in &plan.listeners {
             for asked in &listener.bind {
                 if self.listeners.iter().any(|known| known.is(&listener.name, *asked)) {
                     continue;
                 }
-                let (actual, sockets) =
-                    listen::bind(*asked, self.workers.len()).map_err(|error| (asked.to_string(), error))?;
-                bound.push((Bound { name: listener.name.clone(), asked: *asked, actual }, sockets));
+                let opened = listen::bind(*asked, self.workers.len()).and_then(|(actual, sockets)| {
+                    Opened::new(Bound { name: listener.name.clone(), asked: *asked, actual }, sockets)
+                });
+                bound.push(opened.map_err(|error| (asked.to_string(), error))?);
             }
         }
         Ok(bound)
@@ -177,20 +207,22 @@ impl Control {
         let (stay, leave): (Vec<_>, Vec<_>) = self.listeners.drain(..).partition(stays);
         self.listeners = stay;
         for gone in leave {
+            self.sockets.remove(&gone.actual);
             for worker in &self.workers {
                 let _ = worker.send(Order::Leave { address: gone.actual }).await;
             }
         }
-        for (bound, sockets) in bound {
-            self.listen(bound, sockets).await;
+        for opened in bound {
+            self.listen(opened).await;
         }
     }
 
-    pub async fn listen(&mut self, bound: Bound, sockets: Vec<std::net::TcpListener>) {
-        for (worker, socket) in self.workers.iter().zip(sockets) {
-            let order = Order::Listen { name: bound.name.as_str().into(), address: bound.actual, socket };
+    pub async fn listen(&mut self, Opened { bound, sockets, kept }: Opened) {
+        for (worker, sockets) in self.workers.iter().zip(listen::deal(sockets, self.workers.len())) {
+            let order = Order::Listen { name: bound.name.as_str().into(), address: bound.actual, sockets };
             let _ = worker.send(order).await;
         }
+        self.sockets.insert(bound.actual, kept);
         self.listeners.push(bound);
     }
 }

@@ -43,6 +43,7 @@ impl Control {
                 requests: totals.requests,
                 server_errors: totals.server_errors,
             },
+            predecessors: self.elders.iter().map(|elder| elder.pid).collect(),
             drift: self.drift(),
         }
     }
@@ -108,9 +109,15 @@ impl Control {
         PoolView {
             name: pool.name.clone(),
             policy: pool.policy_name().to_owned(),
-            held: self.shared.get(&pool.name).map_or(0, |shared| shared.hold.waiting() as u64),
+            held: self.held(pool),
             backends: listed.chain(leaving).map(|member| self.backend_view(pool, member)).collect(),
         }
+    }
+
+    /// Requests that wait for a backend, or for a stream of one.
+    fn held(&self, pool: &PoolPlan) -> u64 {
+        let line = self.shared.get(&pool.name).map_or(0, |shared| shared.hold.waiting() as u64);
+        line + self.fleet.of(pool).map(|member| member.vitals.counts().waiting).sum::<u64>()
     }
 
     pub fn backend_view(&self, pool: &PoolPlan, member: &Member) -> BackendView {
@@ -149,6 +156,13 @@ impl Control {
 
     pub fn routes(&self) -> Vec<RouteView> {
         self.plan.routes.iter().map(route).collect()
+    }
+
+    /// How the backends are, in a few words.
+    pub fn sentence(&self) -> String {
+        let members = || self.plan.pools.iter().flat_map(|pool| self.fleet.of(pool));
+        let up = members().filter(|member| member.is_up()).count();
+        format!("{up} of {} up", counted(members().count() as u64, "backend"))
     }
 
     fn drift(&self) -> Vec<String> {
@@ -198,8 +212,7 @@ impl Control {
                 }
             }
             let name = pool.name.as_str();
-            let held = self.shared.get(name).map_or(0, |shared| shared.hold.waiting());
-            gauges.push(Gauge::new(&metrics::POOL_HELD, [name], held as f64));
+            gauges.push(Gauge::new(&metrics::POOL_HELD, [name], self.held(pool) as f64));
             gauges.push(Gauge::new(&metrics::POOL_BACKENDS, [name, "open"], open.into()));
             gauges.push(Gauge::new(&metrics::POOL_BACKENDS, [name, "shut"], (all - open).into()));
             gauges.push(Gauge::new(&metrics::WEBSOCKETS, [name], websockets as f64));

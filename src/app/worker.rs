@@ -18,13 +18,13 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::AbortHandle;
 
 use crate::http::secure::{Unsecured, secure};
-use crate::http::serve::{self, Conn, Served};
+use crate::http::serve::{self, Conn, Served, http1, http2};
 use crate::http::timer::{Timer, Wheel};
 use crate::listen::io::Io;
 use crate::listen::tls::{Acceptor, MAX_HANDSHAKES, Secured};
 use crate::listen::{Descriptors, accept};
 use crate::live::{Live, Site};
-use crate::plan::ListenerLimits;
+use crate::plan::{ListenerLimits, Protocols};
 use crate::pool::backend::Vitals;
 use crate::proxy::{Evidence, Proxy, Visitor};
 use crate::telemetry::access_log::Sink;
@@ -49,7 +49,7 @@ pub enum Order {
     Listen {
         name: Arc<str>,
         address: SocketAddr,
-        socket: std::net::TcpListener,
+        sockets: Vec<std::net::TcpListener>,
     },
     /// Stop accepting on this address; its connections leave after their next answer.
     Leave {
@@ -154,7 +154,8 @@ struct Worker {
 }
 
 struct Listening {
-    task: AbortHandle,
+    /// One for each socket.
+    tasks: Vec<AbortHandle>,
     /// True once the listener is gone.
     leaving: Rc<Cell<bool>>,
 }
@@ -166,10 +167,10 @@ impl Worker {
                 self.proxy.view();
                 let _ = done.send(());
             }
-            Order::Listen { name, address, socket } => self.listen(name, address, socket),
+            Order::Listen { name, address, sockets } => self.listen(name, address, sockets),
             Order::Leave { address } => {
                 if let Some(listening) = self.listeners.borrow_mut().remove(&address) {
-                    listening.task.abort();
+                    listening.tasks.iter().for_each(AbortHandle::abort);
                     listening.leaving.set(true);
                     self.wake_connections();
                 }
@@ -179,7 +180,10 @@ impl Worker {
                 self.wake_connections();
             }
             Order::StopAccepting => {
-                self.listeners.borrow_mut().drain().for_each(|(_, listening)| listening.task.abort());
+                let mut listeners = self.listeners.borrow_mut();
+                listeners.drain().for_each(|(_, listening)| {
+                    listening.tasks.iter().for_each(AbortHandle::abort);
+                });
             }
             Order::Stop(_) => {}
             Order::Adopt { name, address, stream, peer } => {
@@ -217,19 +221,31 @@ impl Worker {
         }
     }
 
-    fn listen(self: &Rc<Self>, name: Arc<str>, address: SocketAddr, socket: std::net::TcpListener) {
+    fn listen(self: &Rc<Self>, name: Arc<str>, address: SocketAddr, sockets: Vec<std::net::TcpListener>) {
+        let leaving: Rc<Cell<bool>> = Rc::default();
+        let accept = |socket| self.accept(name.clone(), address, socket, leaving.clone());
+        let tasks = sockets.into_iter().map(accept).collect();
+        self.listeners.borrow_mut().insert(address, Listening { tasks, leaving });
+    }
+
+    fn accept(
+        self: &Rc<Self>,
+        name: Arc<str>,
+        address: SocketAddr,
+        socket: std::net::TcpListener,
+        leaving: Rc<Cell<bool>>,
+    ) -> AbortHandle {
         let listener =
             TcpListener::from_std(socket).expect("the socket is non-blocking and the runtime runs");
-        let leaving: Rc<Cell<bool>> = Rc::default();
-        let (worker, flag) = (self.clone(), leaving.clone());
+        let worker = self.clone();
         let series = self.proxy.telemetry.listener(&name);
         let task = tokio::task::spawn_local(async move {
             let thread = worker.proxy.thread;
             let full = || series.rejected(thread, Rejection::MaxConnections);
-            let take = |stream, peer| worker.take(&name, address, stream, peer, &flag);
+            let take = |stream, peer| worker.take(&name, address, stream, peer, &leaving);
             accept::run(listener, worker.descriptors.clone(), full, take).await;
         });
-        self.listeners.borrow_mut().insert(address, Listening { task: task.abort_handle(), leaving });
+        task.abort_handle()
     }
 
     /// Serves a new connection here, or hands it to a thread that has far fewer: the kernel
@@ -275,10 +291,10 @@ impl Worker {
         let io = Io::new(stream, self.descriptors.take());
         let conn = Rc::new(Conn::new(peer, &io, &self.wheel, leaving, Instant::now()));
         let place = Box::new(Place::take(self, conn.watch(), series.clone()));
-        let arrival =
-            Arrival { conn, listener: name.clone(), limits: listener.limits.clone(), series, place };
+        let (limits, protocols) = (listener.limits.clone(), listener.protocols);
+        let arrival = Arrival { conn, listener: name.clone(), limits, protocols, series, place };
         match view.snapshot.acceptors.get(&**name) {
-            None => drop(tokio::task::spawn_local(self.clone().converse(io, arrival.visitor(None)))),
+            None => drop(tokio::task::spawn_local(self.clone().begin(io, arrival))),
             Some(acceptor) => {
                 drop(tokio::task::spawn_local(self.clone().secure(io, arrival, acceptor.clone())));
             }
@@ -296,42 +312,82 @@ impl Worker {
         };
         let told = acceptor.told(io.stream());
         drop(acceptor);
-        self.converse(io, arrival.visitor(told)).await;
+        let http2 = told.as_ref().is_some_and(|told| told.http2);
+        let visitor = arrival.visitor(told);
+        if http2 { self.multiplex(io, visitor).await } else { self.converse(io, visitor).await }
     }
 
-    /// One connection, until it closes: served, parked while it is idle, served again.
+    /// Finds out what a client in the clear speaks, where it may speak either.
+    async fn begin(self: Rc<Self>, io: Io, arrival: Arrival) {
+        let http2 = match arrival.protocols {
+            Protocols { http2: false, .. } => false,
+            Protocols { http1: false, .. } => true,
+            Protocols { .. } => {
+                let sniffed = serve::speaks_http2(io.socket());
+                match arrival.conn.before_first_byte(&arrival.limits, sniffed).await {
+                    Some(Some(http2)) => http2,
+                    Some(None) => return,
+                    None => {
+                        let why = if arrival.conn.is_leaving() { Unsecured::Gone } else { Unsecured::Slow };
+                        return arrival.unsecured(self.proxy.thread, why);
+                    }
+                }
+            }
+        };
+        let visitor = arrival.visitor(None);
+        if http2 { self.multiplex(io, visitor).await } else { self.converse(io, visitor).await }
+    }
+
+    /// One HTTP/1 connection, until it closes: served, parked while it is idle, served again.
     async fn converse(self: Rc<Self>, mut io: Io, visitor: Rc<Visitor>) {
-        let thread = self.proxy.thread;
         loop {
             let (proxy, guest) = (&self.proxy, &visitor);
             // Boxed here, so that hyper moves a pointer and not all that a request may need.
             let handle = |request| Box::pin(proxy.clone().handle(guest.clone(), request));
             // Boxed, so that a parked connection keeps nothing of it.
-            let serving = Box::pin(serve::connection(io, &visitor.conn, &visitor.limits, handle));
+            let serving = Box::pin(http1::connection(io, &visitor.conn, &visitor.limits, handle));
             match serving.await {
-                Served::Closed => return,
-                Served::Refused(error) => {
-                    self.proxy.refused(&visitor, &error);
-                    let large = error.is_parse_too_large();
-                    let reason = if large { Rejection::TooLarge } else { Rejection::BadRequest };
-                    return visitor.series.rejected(thread, reason);
-                }
-                Served::Silent => return visitor.series.rejected(thread, Rejection::FirstByteTimeout),
-                Served::SlowHead => return visitor.series.rejected(thread, Rejection::HeaderTimeout),
                 Served::HalfHead(half) => {
                     // Boxed: most heads come whole.
-                    match Box::pin(visitor.conn.half_head(half, &visitor.limits)).await {
+                    match Box::pin(half.whole(&visitor.conn, &visitor.limits)).await {
                         Some(whole) => io = whole,
-                        None => return visitor.series.rejected(thread, Rejection::HeaderTimeout),
+                        None => return self.ended(&visitor, Served::SlowHead),
                     }
                     continue;
                 }
                 Served::Idle(idle) => io = idle,
+                served => return self.ended(&visitor, served),
             }
             if !visitor.conn.parked(&io, &visitor.limits).await {
                 return io.close().await;
             }
         }
+    }
+
+    /// One HTTP/2 connection, until it closes.
+    async fn multiplex(self: Rc<Self>, io: Io, visitor: Rc<Visitor>) {
+        let (proxy, guest) = (&self.proxy, &visitor);
+        let handle = |request| Box::pin(proxy.clone().handle(guest.clone(), request));
+        let trusted = visitor.peer(&proxy.view().snapshot).trusted();
+        let max_resets = (!trusted).then_some(visitor.limits.max_resets_per_second);
+        let serving = http2::connection(io, &visitor.conn, &visitor.limits, max_resets, handle);
+        let served = Box::pin(serving).await;
+        self.ended(&visitor, served);
+    }
+
+    fn ended(&self, visitor: &Visitor, served: Served) {
+        let reason = match served {
+            Served::Closed | Served::Idle(_) | Served::HalfHead(_) => return,
+            Served::Refused(error) => {
+                self.proxy.refused(visitor, &error);
+                let large = error.is_parse_too_large();
+                if large { Rejection::TooLarge } else { Rejection::BadRequest }
+            }
+            Served::Silent => Rejection::FirstByteTimeout,
+            Served::SlowHead => Rejection::HeaderTimeout,
+            Served::Flood => Rejection::Flood,
+        };
+        visitor.series.rejected(self.proxy.thread, reason);
     }
 
     /// Closes connections to backends that have been idle too long.
@@ -358,6 +414,7 @@ struct Arrival {
     conn: Rc<Conn>,
     listener: Arc<str>,
     limits: ListenerLimits,
+    protocols: Protocols,
     series: Arc<ListenerSeries>,
     place: Box<Place>,
 }

@@ -1,5 +1,5 @@
 //! The admin API from outside: JSON over a unix socket or TCP, each call on a connection of its
-//! own and never longer than [`REPLY`].
+//! own and no longer than [`REPLY`], unless the order may take longer.
 //!
 //! Start at [`Client::find`]. Which addresses there are to try is `discover`'s business.
 
@@ -58,6 +58,16 @@ impl Client {
         self.call(Method::POST, path, json(order)?).await
     }
 
+    /// As [`Client::post`], for what may take longer.
+    pub async fn post_within<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        order: &impl Serialize,
+        limit: Duration,
+    ) -> Result<T, Failure> {
+        self.call_within(Method::POST, path, json(order)?, limit).await
+    }
+
     pub async fn patch<T: DeserializeOwned>(&self, path: &str, order: &impl Serialize) -> Result<T, Failure> {
         self.call(Method::PATCH, path, json(order)?).await
     }
@@ -75,10 +85,20 @@ impl Client {
     }
 
     async fn call<T: DeserializeOwned>(&self, method: Method, path: &str, body: Bytes) -> Result<T, Failure> {
+        self.call_within(method, path, body, REPLY).await
+    }
+
+    async fn call_within<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+        limit: Duration,
+    ) -> Result<T, Failure> {
         let unreachable = |why| {
             Failure::new(Exit::Unreachable, format!("the Pintle at {} does not answer: {why}", self.address))
         };
-        let (status, body) = self.exchange(method, path, body, REPLY).await.map_err(unreachable)?;
+        let (status, body) = self.exchange(method, path, body, limit).await.map_err(unreachable)?;
         understand(status, &body).map_err(|failure| self.explain(status, failure))
     }
 

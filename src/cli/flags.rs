@@ -11,6 +11,7 @@ use super::outcome::Failure;
 
 const HEAD: &str =
     "# What the flags said. Run it with `pintle serve -c FILE`; a saved change holds within a second.\n";
+const HTTPS: &str = "https://";
 const STICKY: &str = "sticky_cookie";
 const POLICIES: [&str; 7] =
     ["round_robin", "least_conn", "least_time", "random_two", "ip_hash", "consistent_hash", STICKY];
@@ -19,7 +20,7 @@ const POLICIES: [&str; 7] =
 #[derive(clap::Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Instead of a file")]
 pub struct Flags {
-    /// Backends: `host:port`, `:port` for this machine, `*N` after it for a weight
+    /// Backends: `host:port`, `:port` for this machine, `https://host` for TLS, `*N` after it for a weight
     #[arg(long, value_name = "LIST", value_delimiter = ',', env = "PINTLE_TO", hide_env_values = true)]
     pub to: Vec<String>,
     /// Where to listen: `:8080` for all interfaces [default: 127.0.0.1:8080]
@@ -75,6 +76,11 @@ impl Flags {
             Some(HEAD.to_owned()),
             Some(self.listener()?),
             Some(self.pool()?),
+            self.secure()?.then(|| {
+                let verify =
+                    commented("verify = true", "held against the system's authorities; `ca` names others");
+                format!("[pool.app.tls]\n{verify}")
+            }),
             self.fallback().map(|policy| {
                 let fallback =
                     commented(&format!("fallback = \"{policy}\""), "who picks for somebody without a cookie");
@@ -124,6 +130,18 @@ impl Flags {
         Ok(format!("[pool.app]\n{policy}backends = [\n{backends}]\n"))
     }
 
+    /// Whether TLS is spoken with the backends: with all of them or with none.
+    fn secure(&self) -> Result<bool, Failure> {
+        let secure = items(&self.to).filter(|typed| typed.starts_with(HTTPS)).count();
+        match items(&self.to).find(|typed| !typed.starts_with(HTTPS)) {
+            Some(clear) if secure > 0 => Err(Failure::usage(format!(
+                "`--to {clear}`: TLS is spoken with all backends of a pool or with none"
+            ))
+            .help(format!("write `{HTTPS}` before each, or before none"))),
+            _ => Ok(secure > 0),
+        }
+    }
+
     /// Beside `--sticky`, `--policy` says who picks the first backend.
     fn fallback(&self) -> Option<&str> {
         self.policy.as_deref().filter(|policy| self.sticky && *policy != STICKY)
@@ -149,13 +167,10 @@ fn backend(typed: &str) -> Result<String, Failure> {
             (address, Some(weight.ok_or_else(|| wrong("a weight is 1 to 256").help("write `HOST:PORT*2`"))?))
         }
     };
-    if address.starts_with("https://") {
-        return Err(
-            wrong("TLS to a backend is not in this version").help("write `HOST:PORT` of its clear port")
-        );
-    }
-    let address =
-        address.strip_prefix("http://").map_or(address, |rest| rest.strip_suffix('/').unwrap_or(rest));
+    let address = [HTTPS, "http://"]
+        .iter()
+        .find_map(|scheme| address.strip_prefix(scheme))
+        .map_or(address, |rest| rest.strip_suffix('/').unwrap_or(rest));
     if address.is_empty() || address.contains(['/', '"']) || address.contains(char::is_whitespace) {
         return Err(wrong("a backend is a host and a port").help("write `HOST:PORT`"));
     }
@@ -280,6 +295,20 @@ enabled = false
     }
 
     #[test]
+    fn https_is_tls_for_the_whole_pool() {
+        let text = to(&["https://a.example", "https://b.example:8443/*2"]).toml().unwrap();
+        let tail = r#"backends = [
+  "a.example",
+  { address = "b.example:8443", weight = 2 },
+]
+
+[pool.app.tls]
+verify = true              # held against the system's authorities; `ca` names others
+"#;
+        assert!(text.ends_with(tail), "{text}");
+    }
+
+    #[test]
     fn what_the_flags_make_compiles() {
         let each_policy = POLICIES.map(|policy| Flags { policy: Some(policy.into()), ..to(&[":9001"]) });
         for flags in each_policy.into_iter().chain([everything()]) {
@@ -295,7 +324,8 @@ enabled = false
     fn what_cannot_be_meant_is_a_usage_error_that_says_what_to_write() {
         let cases = [
             (to(&["9001"]), "write `:9001` for this machine"),
-            (to(&["https://a:443"]), "write `HOST:PORT` of its clear port"),
+            (to(&["https://a:443", "b:80"]), "write `https://` before each, or before none"),
+            (to(&["https://a:443/path"]), "write `HOST:PORT`"),
             (to(&["a:1*0"]), "write `HOST:PORT*2`"),
             (to(&["a:1/path"]), "write `HOST:PORT`"),
             (Flags { health: Some("up".into()), ..to(&["a:1"]) }, "write `--health /up`"),

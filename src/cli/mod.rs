@@ -28,6 +28,7 @@ pub mod progress;
 pub mod reload;
 pub mod serve;
 pub mod status;
+pub mod upgrade;
 
 #[cfg(test)]
 mod samples;
@@ -52,7 +53,7 @@ Examples:
   PINTLE_TO=app-1:9000,app-2:9000 PINTLE_LISTEN=:8080 pintle serve
 
 Signals: HUP reloads, TERM and INT finish what is in flight (a second one ends at once),
-         USR1 opens the access log again";
+         USR1 opens the access log again, USR2 upgrades";
 
 const DRAIN_EXAMPLES: &str = "\
 Examples:
@@ -61,6 +62,12 @@ Examples:
 
 Without --deadline nothing is ever cut; --wait then gives up after 5 minutes with exit 5
 while the drain goes on. Ctrl-C ends the wait, not the drain.";
+
+const UPGRADE_HELP: &str = "\
+The running Pintle starts the program that stands where its own was found, with the same words and
+environment, and hands it its sockets. When that one serves, the old one finishes what it has, for at
+most `drain_timeout`, and exits. If it does not come to serve, the old one goes on as if nothing had
+happened, and this exits with 1. Over the admin socket only.";
 
 /// A layer-7 load balancer and reverse proxy: pins sessions, steers traffic
 #[derive(Parser)]
@@ -109,6 +116,9 @@ enum Command {
     Ready(drain::ReadyArgs),
     /// Take a backend out at once, cutting what it has
     Stop(drain::StopArgs),
+    /// Replace the running Pintle by the binary that is there now, without a gap
+    #[command(after_help = UPGRADE_HELP)]
+    Upgrade(upgrade::UpgradeArgs),
     /// Finish what is in flight, then end the running Pintle
     Shutdown(reload::ShutdownArgs),
     /// Write a first pintle.toml
@@ -153,6 +163,7 @@ async fn run(command: Command, admin: Option<String>, output: &Output) -> Result
         Command::Drain(args) => drain::drain(args, &running().await?, output).await,
         Command::Ready(args) => drain::ready(args, &running().await?, output).await,
         Command::Stop(args) => drain::stop(args, &running().await?, output).await,
+        Command::Upgrade(args) => upgrade::run(args, &running().await?, output).await,
         Command::Shutdown(args) => reload::shutdown(args, &running().await?, output).await,
         Command::Init(args) => init::run(args, output),
         Command::Schema => output.print_json(&crate::config::schema()).map(|()| Exit::Done),

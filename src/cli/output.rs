@@ -93,7 +93,8 @@ impl Output {
     }
 }
 
-fn describe(failure: &Failure, paint: Paint) -> String {
+/// A failure, as a person reads it.
+pub fn describe(failure: &Failure, paint: Paint) -> String {
     let mark = if failure.exit == Exit::DeadlinePassed { "" } else { "error: " };
     let mut text = format!("{}{}", paint.with(Style::Bad, mark), failure.message);
     if let Some(problems) = &failure.text {

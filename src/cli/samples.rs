@@ -78,6 +78,7 @@ pub(super) fn status(pools: &[(&str, &[&str])]) -> Status {
             requests: 9480,
             server_errors: 3,
         },
+        predecessors: Vec::new(),
         drift: Vec::new(),
     }
 }

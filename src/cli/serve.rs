@@ -12,10 +12,10 @@ use super::check::nothing_to_read;
 use super::discover::{self, reachable};
 use super::flags::Flags;
 use super::outcome::{Exit, Failure};
-use super::output::{Cell, Output, Paint, Style, count, table};
+use super::output::{self, Cell, Output, Paint, Style, count, table};
 use crate::admin::Gone;
 use crate::admin::view::{BackendView, PoolView, Status};
-use crate::app::{Options, Pintle, Source, StartError};
+use crate::app::{Heir, Inherited, Options, Pintle, Program, Source, StartError};
 use crate::config::{self, Compiled, Origin, Problem, Problems};
 use crate::plan::{EventFormat, LogPlan, Plan};
 use crate::telemetry::events::{self, EventLog};
@@ -30,6 +30,26 @@ pub struct ServeArgs {
 }
 
 pub async fn run(args: ServeArgs, output: &Output) -> Result<Exit, Failure> {
+    let program = Program::this();
+    let inherited = match Heir::called().map_err(Failure::failed)? {
+        Some(handed_over) => handed_over,
+        None => Inherited::activated()
+            .map_err(|error| Failure::failed(format!("cannot use a socket that was passed: {error}")))?,
+    };
+    let refusal = inherited.refusal();
+    let ended = serve(args, program, inherited, output).await;
+    if let (Some(refusal), Err(failure)) = (refusal, &ended) {
+        refusal.say(output::describe(failure, Paint(false)));
+    }
+    ended
+}
+
+async fn serve(
+    args: ServeArgs,
+    program: Program,
+    inherited: Inherited,
+    output: &Output,
+) -> Result<Exit, Failure> {
     let begun = Instant::now();
     let print_only = args.flags.print_config;
     let file = discover::file();
@@ -44,8 +64,9 @@ pub async fn run(args: ServeArgs, output: &Output) -> Result<Exit, Failure> {
 
     let Compiled { plan, warnings, .. } = compile(&source).map_err(|problems| invalid(&problems, output))?;
     let events = print_events(&plan.log)?;
-    let options = Options { default_admin: true, event_log: Some(events) };
-    let pintle = Pintle::start(source, options).await.map_err(|error| not_started(error, output))?;
+    let options = Options { default_admin: true, event_log: Some(events), program: Some(program) };
+    let pintle =
+        Pintle::start_with(source, options, inherited).await.map_err(|error| not_started(error, output))?;
 
     if for_people(&plan) {
         if !warnings.is_empty() {

@@ -85,7 +85,7 @@ pub(crate) fn number(
 
 fn no_choice(choices: &[Value], typed: &str, place: &Place) -> Finding {
     let finding = Finding::error("value", place, format!("{} cannot be `{}`", place.subject(), shown(typed)));
-    if let Some(what) = suggest::later_value(place, typed) {
+    if let Some(what) = suggest::later_value(typed) {
         return finding.label(format!("not in this version; it comes with {what}"));
     }
     let all: Vec<String> =

@@ -150,9 +150,7 @@ const VALUES: &[(&str, &str)] = &[
 
 /// Keys that come with a later version, by the kind of place they belong to.
 const LATER_KEYS: &[(&str, &str)] = &[
-    ("listener.http2", "TLS and HTTP/2"),
     ("listener.proxy_protocol", "TLS and HTTP/2"),
-    ("pool.tls", "TLS and HTTP/2"),
     ("pool.health.grpc", "TLS and HTTP/2"),
     ("pool.outlier", "failover"),
     ("pool.panic_threshold", "failover"),
@@ -161,13 +159,7 @@ const LATER_KEYS: &[(&str, &str)] = &[
     ("route.websocket.drain", "pacing of drains"),
 ];
 
-const LATER_VALUES: &[(&str, &str)] = &[
-    ("h2", "TLS and HTTP/2"),
-    ("h2c", "TLS and HTTP/2"),
-    ("502", "failover"),
-    ("503", "failover"),
-    ("504", "failover"),
-];
+const LATER_VALUES: &[(&str, &str)] = &[("502", "failover"), ("503", "failover"), ("504", "failover")];
 
 /// What brings a key that this version does not have.
 pub(crate) fn later_key(place: &Place) -> Option<&'static str> {
@@ -175,19 +167,8 @@ pub(crate) fn later_key(place: &Place) -> Option<&'static str> {
     LATER_KEYS.iter().find(|(key, _)| *key == kind).map(|(_, what)| *what)
 }
 
-/// The same of one key.
-const LATER_VALUES_OF: &[(&str, &str, &str)] = &[
-    ("pool.protocol", "h2", "TLS to backends, and `h2c` is HTTP/2 without TLS"),
-    ("pool.protocol", "auto", "TLS to backends, which is where the two sides choose"),
-];
-
 /// What brings a value that this version does not have.
-pub(crate) fn later_value(place: &Place, value: &str) -> Option<&'static str> {
-    let kind = place.kind();
-    let of_key = LATER_VALUES_OF.iter().find(|(key, word, _)| *key == kind && *word == value);
-    if let Some((_, _, what)) = of_key {
-        return Some(what);
-    }
+pub(crate) fn later_value(value: &str) -> Option<&'static str> {
     LATER_VALUES.iter().find(|(word, _)| *word == value).map(|(_, what)| *what)
 }
 

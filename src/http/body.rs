@@ -18,6 +18,7 @@ use hyper::body::Incoming;
 
 use super::pace::{Pace, TooSlow};
 use super::replay::Replay;
+use super::serve::Call;
 use super::timer::{Timer, Wake, Wheel};
 use super::trailers;
 
@@ -43,6 +44,12 @@ pub enum Ending {
 pub enum Body<G> {
     Empty,
     Full(Option<Bytes>),
+    /// A text of ours for a request that was none (RFC 9113 section 8.1.1): its stream is reset after
+    /// it, a turn of the event loop later, since a reset takes back what is not written yet.
+    Refusal {
+        text: Option<Bytes>,
+        written: bool,
+    },
     Relay(Relay<G>),
 }
 
@@ -50,7 +57,7 @@ pub enum Body<G> {
 pub struct Relay<G> {
     incoming: Incoming,
     guard: G,
-    timer: Timer,
+    call: Rc<Call>,
     idle: Duration,
     waiting: bool,
     over: bool,
@@ -61,13 +68,17 @@ impl<G: Guard> Body<G> {
         Self::Full(Some(text.into()))
     }
 
+    pub fn refusal(text: impl Into<Bytes>) -> Self {
+        Self::Refusal { text: Some(text.into()), written: false }
+    }
+
     /// Relays `incoming`; waits at most `idle` between its bytes.
-    pub fn relay(incoming: Incoming, mut guard: G, timer: Timer, idle: Duration) -> Self {
+    pub fn relay(incoming: Incoming, mut guard: G, call: Rc<Call>, idle: Duration) -> Self {
         let over = incoming.is_end_stream();
         if over {
             guard.ended(Ending::Complete);
         }
-        Self::Relay(Relay { incoming, guard, timer, idle, waiting: false, over })
+        Self::Relay(Relay { incoming, guard, call, idle, waiting: false, over })
     }
 }
 
@@ -76,6 +87,7 @@ impl<G: Guard> Body<G> {
 pub enum BodyError {
     Broken(hyper::Error),
     Ended(Ending),
+    Malformed(h2::Error),
 }
 
 impl fmt::Display for BodyError {
@@ -83,6 +95,7 @@ impl fmt::Display for BodyError {
         match self {
             Self::Broken(_) => f.write_str("the backend's answer broke off"),
             Self::Ended(ending) => write!(f, "the backend's answer was ended: {ending:?}"),
+            Self::Malformed(_) => f.write_str("the request was malformed"),
         }
     }
 }
@@ -91,6 +104,8 @@ impl std::error::Error for BodyError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Broken(error) => Some(error),
+            // Where hyper finds the code to reset the stream with.
+            Self::Malformed(error) => Some(error),
             Self::Ended(_) => None,
         }
     }
@@ -111,6 +126,7 @@ impl<G: Guard> Relay<G> {
                 if self.incoming.is_end_stream() || self.is_at_length(cx) {
                     self.end(Ending::Complete);
                 }
+                self.call.lend();
                 Poll::Ready(Some(Ok(frame)))
             }
             Poll::Ready(Some(Err(error))) => {
@@ -124,9 +140,10 @@ impl<G: Guard> Relay<G> {
             Poll::Pending => {
                 if !self.waiting {
                     self.waiting = true;
-                    self.timer.set(Instant::now(), self.idle);
+                    self.call.want();
+                    self.call.timer.set(Instant::now(), self.idle);
                 }
-                let ending = match std::task::ready!(self.timer.poll(cx)) {
+                let ending = match std::task::ready!(self.call.timer.poll(cx)) {
                     Wake::Due => Ending::Stalled,
                     Wake::Cut => Ending::Cut,
                 };
@@ -149,7 +166,7 @@ impl<G: Guard> Relay<G> {
     fn end(&mut self, ending: Ending) {
         if !self.over {
             self.over = true;
-            self.timer.clear();
+            self.call.timer.clear();
             self.guard.ended(ending);
         }
     }
@@ -166,6 +183,17 @@ impl<G: Guard> HttpBody for Body<G> {
         match self.get_mut() {
             Self::Empty => Poll::Ready(None),
             Self::Full(text) => Poll::Ready(text.take().map(|text| Ok(Frame::data(text)))),
+            Self::Refusal { text, written } => match text.take() {
+                Some(text) => Poll::Ready(Some(Ok(Frame::data(text)))),
+                None if *written => {
+                    Poll::Ready(Some(Err(BodyError::Malformed(h2::Reason::PROTOCOL_ERROR.into()))))
+                }
+                None => {
+                    *written = true;
+                    cx.waker().wake_by_ref();
+                    Poll::Pending
+                }
+            },
             Self::Relay(relay) => relay.poll_relay(cx),
         }
     }
@@ -174,6 +202,7 @@ impl<G: Guard> HttpBody for Body<G> {
         match self {
             Self::Empty => true,
             Self::Full(text) => text.is_none(),
+            Self::Refusal { .. } => false,
             Self::Relay(relay) => relay.over,
         }
     }
@@ -182,6 +211,7 @@ impl<G: Guard> HttpBody for Body<G> {
         match self {
             Self::Empty => SizeHint::with_exact(0),
             Self::Full(text) => SizeHint::with_exact(text.as_ref().map_or(0, |text| text.len() as u64)),
+            Self::Refusal { .. } => SizeHint::new(),
             Self::Relay(relay) => relay.incoming.size_hint(),
         }
     }

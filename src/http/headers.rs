@@ -155,7 +155,7 @@ pub fn frame(parts: &mut Parts, body_ended: bool, exact: Option<u64>) {
 
 /// Turns a request that goes out as HTTP/1.1 into one of HTTP/2: `Host` becomes the authority, and
 /// what speaks of the connection goes (RFC 9113 section 8.2.2). Of `TE` at most `trailers` is left.
-pub fn to_http2(parts: &mut Parts) {
+pub fn to_http2(parts: &mut Parts, scheme: Scheme) {
     for name in [CONNECTION, TRANSFER_ENCODING, UPGRADE] {
         parts.headers.remove(name);
     }
@@ -165,7 +165,7 @@ pub fn to_http2(parts: &mut Parts) {
         return;
     };
     let mut uri = uri::Parts::default();
-    uri.scheme = Some(Scheme::HTTP);
+    uri.scheme = Some(scheme);
     uri.authority = Some(authority);
     uri.path_and_query =
         Some(parts.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/")));
@@ -376,7 +376,7 @@ mod tests {
         let translated = |target: &str, lines: &[(&'static str, &str)]| {
             let mut parts = Request::builder().uri(target).body(()).unwrap().into_parts().0;
             parts.headers = map(lines);
-            to_http2(&mut parts);
+            to_http2(&mut parts, Scheme::HTTP);
             (parts.uri.to_string(), parts.version, parts.headers)
         };
         let lines = [("host", "a.example:81"), ("connection", "te"), ("te", "trailers"), ("x-a", "1")];

@@ -19,9 +19,9 @@ pub mod answer;
 pub mod body;
 pub mod check;
 pub mod forwarded;
-pub mod head;
 pub mod headers;
 pub mod pace;
+mod pseudo;
 pub mod replay;
 pub mod secure;
 pub mod serve;
@@ -30,3 +30,6 @@ pub mod timer;
 pub mod trailers;
 pub mod tunnel;
 pub mod upgrade;
+
+#[cfg(test)]
+mod fuzz;

@@ -19,11 +19,11 @@ use tokio::net::TcpStream;
 use super::Descriptor;
 use super::stream::Stream;
 
-/// A stream that notes what passes.
-pub struct Io {
-    stream: TokioIo<Stream>,
+/// A stream that notes what passes, and counts among the open ones as long as it has a descriptor.
+pub struct Io<S = Stream, D = Descriptor> {
+    stream: TokioIo<S>,
     traffic: Arc<Traffic>,
-    descriptor: Descriptor,
+    descriptor: D,
     /// Was read, and is read once more before the stream goes on.
     unread: Bytes,
 }
@@ -71,8 +71,19 @@ impl Traffic {
 
 impl Io {
     pub fn new(socket: TcpStream, descriptor: Descriptor) -> Self {
-        let stream = TokioIo::new(Stream::Plain(socket));
+        Self::over(Stream::Plain(socket), descriptor)
+    }
+
+    pub fn over(stream: Stream, descriptor: Descriptor) -> Self {
+        let stream = TokioIo::new(stream);
         Self { stream, traffic: Arc::default(), descriptor, unread: Bytes::new() }
+    }
+
+    /// Goes on with the stream inside another, which the window follows; the count is the caller's.
+    pub fn wrap<S>(self, wrap: impl FnOnce(Stream) -> S) -> (Io<S, ()>, Descriptor) {
+        let Self { stream, traffic, descriptor, unread } = self;
+        let stream = TokioIo::new(wrap(stream.into_inner()));
+        (Io { stream, traffic, descriptor: (), unread }, descriptor)
     }
 
     /// Goes on with what became of the stream; the window and the count stay.
@@ -124,7 +135,7 @@ impl Io {
     }
 }
 
-impl Read for Io {
+impl<S: AsyncRead + Unpin, D: Unpin> Read for Io<S, D> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -146,7 +157,7 @@ impl Read for Io {
     }
 }
 
-impl Write for Io {
+impl<S: AsyncWrite + Unpin, D: Unpin> Write for Io<S, D> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let result = Pin::new(&mut self.stream).poll_write(cx, buf);
         self.traffic.note_write(&result);

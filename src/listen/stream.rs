@@ -1,7 +1,7 @@
-//! The bytes below HTTP: a bare socket, or TLS on one.
+//! The bytes below HTTP: a bare socket, or TLS on one, from either side.
 //!
 //! What waits for a socket or sets an option of it asks [`Stream::socket`]; everything else reads
-//! and writes through `tokio`'s traits and need not know which of the two it has.
+//! and writes through `tokio`'s traits and need not know which of them it has.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -9,13 +9,15 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio_rustls::server::TlsStream;
+use tokio_rustls::{client, server};
 
 /// A connection's bytes in the clear.
 pub enum Stream {
     Plain(TcpStream),
     /// Boxed: a record layer is large, and most connections of a clear listener have none.
-    Tls(Box<TlsStream<TcpStream>>),
+    Tls(Box<server::TlsStream<TcpStream>>),
+    /// To a backend. Boxed as well.
+    TlsOut(Box<client::TlsStream<TcpStream>>),
 }
 
 impl Stream {
@@ -23,6 +25,7 @@ impl Stream {
         match self {
             Self::Plain(socket) => socket,
             Self::Tls(stream) => stream.get_ref().0,
+            Self::TlsOut(stream) => stream.get_ref().0,
         }
     }
 }
@@ -32,6 +35,7 @@ impl AsyncRead for Stream {
         match self.get_mut() {
             Self::Plain(socket) => Pin::new(socket).poll_read(cx, buf),
             Self::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::TlsOut(stream) => Pin::new(stream).poll_read(cx, buf),
         }
     }
 }
@@ -41,6 +45,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Self::Plain(socket) => Pin::new(socket).poll_write(cx, buf),
             Self::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
+            Self::TlsOut(stream) => Pin::new(stream).poll_write(cx, buf),
         }
     }
 
@@ -52,6 +57,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Self::Plain(socket) => Pin::new(socket).poll_write_vectored(cx, bufs),
             Self::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Self::TlsOut(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
         }
     }
 
@@ -59,6 +65,7 @@ impl AsyncWrite for Stream {
         match self {
             Self::Plain(socket) => socket.is_write_vectored(),
             Self::Tls(stream) => stream.is_write_vectored(),
+            Self::TlsOut(stream) => stream.is_write_vectored(),
         }
     }
 
@@ -66,6 +73,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Self::Plain(socket) => Pin::new(socket).poll_flush(cx),
             Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
+            Self::TlsOut(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
 
@@ -74,6 +82,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Self::Plain(socket) => Pin::new(socket).poll_shutdown(cx),
             Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::TlsOut(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 }

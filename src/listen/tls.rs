@@ -1,8 +1,8 @@
 //! TLS on a connection that has just been accepted.
 //!
 //! Start at [`shake`]. What a listener needs for it is built by [`Acceptor::build`] in the
-//! prepare step of a reload: all that can fail fails there. Beside `certificate`, the only place
-//! that knows rustls.
+//! prepare step of a reload: all that can fail fails there. Beside `certificate` and `tickets`, the
+//! only place that knows rustls.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -10,10 +10,10 @@ use std::io;
 use std::sync::Arc;
 
 use rustls::crypto::CryptoProvider;
-use rustls::crypto::aws_lc_rs::{Ticketer, default_provider};
+use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
-use rustls::server::{Acceptor as Hello, ClientHello, NoServerSessionStorage, ProducesTickets};
+use rustls::server::{Acceptor as Hello, ClientHello, NoServerSessionStorage};
 use rustls::server::{ResolvesServerCert, ServerConfig};
 use rustls::sign::CertifiedKey;
 use rustls::{ProtocolVersion, SupportedProtocolVersion};
@@ -22,8 +22,9 @@ use tokio::sync::Semaphore;
 use tokio_rustls::LazyConfigAcceptor;
 
 use super::stream::Stream;
+use super::tickets::Tickets;
 use crate::certificate;
-use crate::plan::{ClientAuth, ClientsPlan, TlsPlan, TlsVersion};
+use crate::plan::{ClientAuth, ClientsPlan, Protocols, TlsPlan, TlsVersion};
 
 /// Handshakes that one thread has under way, each from a whole ClientHello to its end. Who comes
 /// later waits in line, within the same deadline.
@@ -32,21 +33,13 @@ pub const MAX_HANDSHAKES: usize = 1024;
 /// What rustls may hold of an answer that the socket has no room for: no more than two records.
 const SEND_BUFFER: usize = 32 * 1024;
 
+/// HTTP/2 in ALPN (RFC 9113 section 3.1).
+const H2: &[u8] = b"h2";
+
 /// How the first record of a ClientHello begins.
 const HANDSHAKE: u8 = 0x16;
 
 static BOTH: [&SupportedProtocolVersion; 2] = [&rustls::version::TLS13, &rustls::version::TLS12];
-
-/// Seals session tickets, with keys that change every six hours. Kept over reloads: sessions go
-/// on, and no client pays for a new handshake because somebody edited a file.
-#[derive(Clone)]
-pub struct Tickets(Arc<dyn ProducesTickets>);
-
-impl Tickets {
-    pub fn generate() -> Result<Self, String> {
-        Ticketer::new().map(Self).map_err(|error| error.to_string())
-    }
-}
 
 /// How a listener shakes hands. Cheap to clone.
 #[derive(Clone)]
@@ -63,7 +56,7 @@ impl Acceptor {
     /// so a session of one virtual host is none of another's. Where client certificates are asked
     /// for there are no tickets: a resumed session takes the old chain on trust, although it may
     /// have ended, or its authority gone from the file, since.
-    pub fn build(plan: &TlsPlan, tickets: &Tickets) -> Result<Self, String> {
+    pub fn build(plan: &TlsPlan, protocols: Protocols, tickets: &Tickets) -> Result<Self, String> {
         let versions = match plan.min_version {
             TlsVersion::V12 => &BOTH[..],
             TlsVersion::V13 => &BOTH[..1],
@@ -78,10 +71,11 @@ impl Acceptor {
             Some(clients) => builder.with_client_cert_verifier(verifier(clients, provider)?),
         };
         let mut config = builder.with_cert_resolver(Arc::new(Certificates::build(plan)?));
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        let offered = [(protocols.http2, H2), (protocols.http1, b"http/1.1")];
+        config.alpn_protocols = offered.iter().filter(|(on, _)| *on).map(|(_, name)| name.to_vec()).collect();
         config.session_storage = Arc::new(NoServerSessionStorage {});
         if asked.is_none() {
-            config.ticketer = tickets.0.clone();
+            config.ticketer = tickets.producer();
         }
         config.max_early_data_size = 0;
         Ok(Self { config: Arc::new(config), asks: asked.is_some() })
@@ -95,6 +89,7 @@ impl Acceptor {
         let shown = connection.peer_certificates().and_then(|chain| chain.first());
         Some(Secured {
             version: if old { "1.2" } else { "1.3" },
+            http2: connection.alpn_protocol() == Some(H2),
             bound_to: connection.server_name().filter(|_| self.asks).map(Into::into),
             subject: shown.and_then(|der| certificate::facts(der)).map(|facts| facts.subject.into()),
         })
@@ -199,6 +194,8 @@ pub async fn shake(stream: Stream, acceptor: &Acceptor, permits: &Semaphore) -> 
 pub struct Secured {
     /// `1.2` or `1.3`.
     pub version: &'static str,
+    /// It chose HTTP/2.
+    pub http2: bool,
     /// Where client certificates are asked for: the name that the client asked for, and the only
     /// one that it may speak to here.
     pub bound_to: Option<Box<str>>,
@@ -214,6 +211,8 @@ mod tests {
     use std::time::Duration;
     use tokio::io::AsyncWriteExt;
     use tokio::net::TcpListener;
+
+    const BOTH_VERSIONS: Protocols = Protocols { http1: true, http2: true };
 
     fn plan() -> TlsPlan {
         let key = KeyPair::generate().unwrap();
@@ -240,7 +239,7 @@ mod tests {
 
     #[tokio::test]
     async fn half_a_client_hello_takes_no_permit_and_a_whole_one_does() {
-        let acceptor = Acceptor::build(&plan(), &Tickets::generate().unwrap()).unwrap();
+        let acceptor = Acceptor::build(&plan(), BOTH_VERSIONS, &Tickets::generate().unwrap()).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (permits, hello) = (Semaphore::new(1), client_hello());
         let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
@@ -261,7 +260,7 @@ mod tests {
     fn a_pair_that_does_not_belong_together_builds_nothing() {
         let mut plan = plan();
         plan.certificates[0].key = self::plan().certificates[0].key.clone();
-        let failed = Acceptor::build(&plan, &Tickets::generate().unwrap()).err();
+        let failed = Acceptor::build(&plan, BOTH_VERSIONS, &Tickets::generate().unwrap()).err();
         assert_eq!(failed.as_deref(), Some("a.crt: belongs to another certificate"));
     }
 }

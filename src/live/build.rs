@@ -17,6 +17,8 @@ use crate::pool::{Pool, Shared};
 use crate::route::Router;
 use crate::route::split::Split;
 use crate::telemetry::Telemetry;
+use crate::upstream::Way;
+use crate::upstream::tls::Connector;
 
 /// What survives from one snapshot to the next, by name.
 pub struct Carry<'a> {
@@ -28,6 +30,8 @@ pub struct Carry<'a> {
     pub keys: &'a HashMap<String, StickyKey>,
     /// By listener: every one of the plan that speaks TLS is in it.
     pub acceptors: HashMap<String, Acceptor>,
+    /// By pool: every one of the plan whose backends speak TLS is in it.
+    pub connectors: HashMap<String, Connector>,
 }
 
 /// Builds the snapshot that `plan` describes.
@@ -63,6 +67,7 @@ fn subject_headers(plan: &Plan) -> Vec<HeaderName> {
 }
 
 fn build_pool(plan: &PoolPlan, carry: &Carry<'_>) -> Pool {
+    let connector = plan.tls.as_ref().map(|_| &carry.connectors[&plan.name]);
     let backends = plan.backends.iter().map(|backend| {
         let key = (plan.name.clone(), backend.name.clone());
         let vitals = carry.vitals.get(&key).expect("every backend of the plan has vitals");
@@ -70,6 +75,7 @@ fn build_pool(plan: &PoolPlan, carry: &Carry<'_>) -> Pool {
         Backend {
             plan: backend.clone(),
             host: host.expect("an address is a valid header value"),
+            way: Way::to(&backend.address, plan, connector),
             vitals: vitals.clone(),
         }
     });

@@ -105,9 +105,10 @@ impl View {
             let keep = keep(pool, site.threads);
             let posts = pool.backends.iter().map(|backend| {
                 let post = known.remove(&Arc::as_ptr(&backend.vitals)).unwrap_or_else(|| {
-                    Post::new(backend.vitals.clone(), site.thread, keep, site.descriptors.clone())
+                    let (vitals, way) = (backend.vitals.clone(), backend.way.clone());
+                    Post::new(vitals, site.thread, keep, way, site.descriptors.clone())
                 });
-                post.client.set_keep(keep);
+                post.client.set(keep, &backend.way);
                 post
             });
             pool::View::new(pool.clone(), posts.collect())
@@ -124,5 +125,5 @@ impl View {
 fn keep(pool: &Pool, threads: usize) -> Keep {
     let plan = &pool.plan.connections;
     let max_idle = plan.max_idle.div_ceil(threads);
-    Keep { protocol: pool.plan.protocol, max_idle, idle: plan.idle, max_age: plan.max_age }
+    Keep { max_idle, idle: plan.idle, max_age: plan.max_age }
 }

@@ -1,6 +1,7 @@
-//! TLS as meant: which certificates a listener shows, and to whom.
+//! TLS as meant: which certificates a listener shows and to whom, and which ones a pool believes.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use http::HeaderName;
 
@@ -33,6 +34,34 @@ pub enum ClientAuth {
     /// They may show none.
     Optional,
     Required,
+}
+
+/// How the backends of a pool are reached by TLS.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BackendTlsPlan {
+    /// The name that is asked for and held against the certificate; `None`: the host of each
+    /// backend's address.
+    pub sni: Option<String>,
+    /// Whether a certificate is looked at.
+    pub verify: bool,
+    /// The file of the authorities; `None`: the system's.
+    pub ca: Option<PathBuf>,
+    /// DER. Shared, as the system has a hundred and more; none where nothing is looked at.
+    pub authorities: Arc<[Vec<u8>]>,
+    /// For backends that ask for one.
+    pub certificate: Option<CertificatePlan>,
+}
+
+impl BackendTlsPlan {
+    /// Whether both are written alike. What stands in the files they name may differ all the same:
+    /// it has been renewed.
+    pub fn is_written_like(&self, other: &Self) -> bool {
+        let files = |plan: &Self| {
+            let shown = plan.certificate.as_ref().map(|certificate| certificate.file.clone());
+            (plan.ca.clone(), shown)
+        };
+        self.sni == other.sni && self.verify == other.verify && files(self) == files(other)
+    }
 }
 
 /// A certificate and its private key, which belong together.

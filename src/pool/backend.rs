@@ -22,13 +22,14 @@ use crate::http::timer::Timer;
 use crate::listen::Descriptors;
 use crate::plan::BackendPlan;
 use crate::telemetry::BackendSeries;
-use crate::upstream::{Client, Keep, Link};
+use crate::upstream::{Client, Keep, Link, Way};
 
 /// A backend as one snapshot has it.
 pub struct Backend {
     pub plan: BackendPlan,
     /// Its address as a Host header.
     pub host: HeaderValue,
+    pub way: Way,
     pub vitals: Arc<Vitals>,
 }
 
@@ -53,6 +54,8 @@ pub struct Shard {
     in_flight: AtomicU32,
     tunnels: AtomicU32,
     idle: AtomicU32,
+    /// Requests that wait for a stream.
+    waiting: Arc<AtomicU32>,
     requests_cut: AtomicU64,
     tunnels_cut: AtomicU64,
     sessions: Sessions,
@@ -64,6 +67,7 @@ pub struct Counts {
     pub in_flight: u64,
     pub tunnels: u64,
     pub idle: u64,
+    pub waiting: u64,
     pub requests_cut: u64,
     pub tunnels_cut: u64,
 }
@@ -116,6 +120,7 @@ impl Vitals {
             in_flight: sum.in_flight + u64::from(shard.in_flight.load(Ordering::Acquire)),
             tunnels: sum.tunnels + u64::from(shard.tunnels.load(Ordering::Acquire)),
             idle: sum.idle + u64::from(shard.idle.load(Ordering::Relaxed)),
+            waiting: sum.waiting + u64::from(shard.waiting.load(Ordering::Relaxed)),
             requests_cut: sum.requests_cut + shard.requests_cut.load(Ordering::Relaxed),
             tunnels_cut: sum.tunnels_cut + shard.tunnels_cut.load(Ordering::Relaxed),
         })
@@ -137,8 +142,16 @@ pub struct Post {
 }
 
 impl Post {
-    pub fn new(vitals: Arc<Vitals>, thread: usize, keep: Keep, descriptors: Arc<Descriptors>) -> Rc<Self> {
-        Rc::new(Self { vitals, client: Client::new(keep, descriptors), thread, leases: RefCell::default() })
+    pub fn new(
+        vitals: Arc<Vitals>,
+        thread: usize,
+        keep: Keep,
+        way: Way,
+        descriptors: Arc<Descriptors>,
+    ) -> Rc<Self> {
+        let waiting = vitals.shards[thread].waiting.clone();
+        let client = Client::new(keep, way, descriptors, waiting);
+        Rc::new(Self { vitals, client, thread, leases: RefCell::default() })
     }
 
     fn shard(&self) -> &Shard {

@@ -40,6 +40,10 @@ impl Health {
             Self::Down => "down",
         }
     }
+
+    pub fn named(name: &str) -> Option<Self> {
+        [Self::Unknown, Self::Up, Self::Down].into_iter().find(|health| health.name() == name)
+    }
 }
 
 /// How many verdicts in a row turn a backend; each at least 1.
@@ -87,7 +91,38 @@ pub struct Streak {
     took: Option<Duration>,
 }
 
+/// All that a streak knows but its times: what one process tells the next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Known {
+    pub health: Health,
+    pub draining: bool,
+    pub used: bool,
+    pub unconfirmed: bool,
+    pub passes: u32,
+    pub fails: u32,
+    pub detail: String,
+}
+
 impl Streak {
+    /// Goes on where another process was.
+    pub fn resume(known: Known, now: Instant) -> Self {
+        let Known { health, draining, used, unconfirmed, passes, fails, detail } = known;
+        let detail = Cow::Owned(detail);
+        Self { health, draining, since: now, used, unconfirmed, passes, fails, detail, took: None }
+    }
+
+    pub fn known(&self) -> Known {
+        Known {
+            health: self.health,
+            draining: self.draining,
+            used: self.used,
+            unconfirmed: self.unconfirmed,
+            passes: self.passes,
+            fails: self.fails,
+            detail: self.detail.to_string(),
+        }
+    }
+
     /// A backend about which nothing is known.
     pub fn new(init: HealthInit, now: Instant) -> Self {
         Self {

@@ -73,6 +73,11 @@ impl ProxyError {
         }
     }
 
+    /// Whether the request breaks the rules of its protocol, whatever it asks for.
+    pub fn is_malformed(&self) -> bool {
+        matches!(self, Self::BadRequest(bad) if bad.status() == StatusCode::BAD_REQUEST)
+    }
+
     /// How the log names it.
     pub fn end(&self) -> End {
         match self {
@@ -86,6 +91,7 @@ impl ProxyError {
             Self::BadResponse { .. } => End::ResetBeforeResponse,
             Self::Send { kind, .. } => match kind {
                 SendErrorKind::Connect(ConnectError::Timeout) => End::ConnectTimeout,
+                SendErrorKind::Connect(ConnectError::Tls(_)) => End::TlsError,
                 SendErrorKind::Connect(_) => End::ConnectRefused,
                 SendErrorKind::Timeout => End::ResponseTimeout,
                 SendErrorKind::Cut => End::Drained,
@@ -117,13 +123,16 @@ impl ProxyError {
                 ("hold_timeout", format!("no backend of pool {pool} came up in time").into())
             }
             Self::NoUpgrade { pool } => {
-                ("no_upgrade", format!("no upgrade over h2c, which pool {pool} speaks").into())
+                ("no_upgrade", format!("no upgrade over HTTP/2, which pool {pool} speaks").into())
             }
             Self::Send { pool, kind } => match kind {
                 SendErrorKind::Connect(ConnectError::Timeout) => (
                     "connect_timeout",
                     format!("a backend of pool {pool} did not take a connection in time").into(),
                 ),
+                SendErrorKind::Connect(ConnectError::Tls(fault)) => {
+                    ("tls_error", format!("a backend of pool {pool} {fault}").into())
+                }
                 SendErrorKind::Connect(_) => {
                     ("connect_refused", format!("no backend of pool {pool} took a connection").into())
                 }

@@ -4,7 +4,7 @@
 //! whatever ends the body ends all three. A client that leaves earlier drops it earlier, and
 //! it records itself as aborted. There is no finish call to forget.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -16,6 +16,7 @@ use super::{Proxy, Visitor};
 use crate::http::body::{Ending, Guard, Progress, UploadState};
 use crate::http::forwarded::Peer;
 use crate::http::headers::{request_id, trace_id};
+use crate::http::serve::Call;
 use crate::http::target::Target;
 use crate::http::timer::Timer;
 use crate::live::{Route, View};
@@ -24,11 +25,12 @@ use crate::pool::backend::{Lease, Post};
 use crate::telemetry::access_log::Record;
 use crate::telemetry::id::Id;
 use crate::telemetry::{End, Finished, RouteSeries, Stick};
-use crate::upstream::Link;
+use crate::upstream::{Link, NOWHERE, Pair};
 
 pub struct Exchange {
     pub proxy: Rc<Proxy>,
     pub visitor: Rc<Visitor>,
+    pub call: Rc<Call>,
     pub view: Rc<View>,
     pub start: Instant,
     pub id: Id,
@@ -110,6 +112,7 @@ impl Exchange {
             tunnelled: false,
             proxy: proxy.clone(),
             visitor: visitor.clone(),
+            call: visitor.conn.opened(),
             view,
         })
     }
@@ -137,6 +140,15 @@ impl Exchange {
     /// How long the backend may be silent in the middle of its answer.
     pub fn idle_timeout(&self) -> Duration {
         self.pool().map_or(Duration::MAX, |pool| pool.plan.timeouts.idle)
+    }
+
+    /// Whose request this is, for backends that are told by the PROXY protocol. A client that a
+    /// trusted peer names has no port that anybody knows.
+    pub fn pair(&self) -> Pair {
+        let (peer, destination) = (self.visitor.conn.peer, self.visitor.conn.local.unwrap_or(NOWHERE));
+        let same = peer.ip().to_canonical() == self.client;
+        let port = if same { peer.port() } else { 0 };
+        Pair { source: SocketAddr::new(self.client, port), destination }
     }
 
     /// What was decided of the answer: its status, and how the exchange would end now.
@@ -196,7 +208,7 @@ impl Exchange {
             trace: self.trace.as_deref(),
             client: self.client,
             listener: &self.visitor.listener,
-            proto: if self.version == Version::HTTP_10 { "http/1.0" } else { "http/1.1" },
+            proto: spelled(self.version),
             tls: self.visitor.tls(),
             method: self.method.as_str(),
             host: self.target.host(),
@@ -230,6 +242,15 @@ impl Drop for Exchange {
         self.record(now);
         let unread = self.upload.as_ref().is_some_and(|upload| upload.state() != UploadState::Done);
         self.visitor.conn.closed(now, unread);
+    }
+}
+
+/// How the access log writes a version.
+fn spelled(version: Version) -> &'static str {
+    match version {
+        Version::HTTP_10 => "http/1.0",
+        Version::HTTP_2 => "h2",
+        _ => "http/1.1",
     }
 }
 

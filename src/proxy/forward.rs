@@ -12,11 +12,11 @@ use super::{Answer, Evidence, Proxy};
 use crate::http::body::UploadState;
 use crate::http::timer::Wake;
 use crate::live::{Route, View};
-use crate::plan::PoolProtocol;
+use crate::plan::{PoolProtocol, SendProxy};
 use crate::pool::backend::Lease;
 use crate::pool::{self, NoBackend, Tried, Visit};
 use crate::telemetry::{ConnectResult, RetryReason};
-use crate::upstream::{ConnectError, Limits, SendError, SendErrorKind, Sent, Take};
+use crate::upstream::{ConnectError, Errand, Limits, SendError, SendErrorKind, Sent, Take};
 
 /// Sends the request to a backend of the route's pool. `None`: it waited for one, and has to
 /// be routed anew.
@@ -31,7 +31,7 @@ pub async fn run(
     exchange.place = Some(place);
     let pool = &view.pools[route.targets[place].pool];
     let key = pool.pool.keys.of(&message.parts, exchange.client);
-    if pool.pool.plan.protocol == PoolProtocol::H2c && message.is_upgrade() {
+    if matches!(pool.pool.plan.protocol, PoolProtocol::H2c | PoolProtocol::H2) && message.is_upgrade() {
         return Err(ProxyError::NoUpgrade { pool: pool.pool.name.to_string() });
     }
     let mut attempt = Attempt { proxy, route, pool, fresh: false };
@@ -50,8 +50,7 @@ pub async fn run(
             attempt.wait(exchange, view, message).await?;
             return Ok(None);
         }
-        let picked =
-            again.take().map_or_else(|| pool.pick(&visit, &exchange.visitor.conn.exchange_timer), Ok);
+        let picked = again.take().map_or_else(|| pool.pick(&visit, &exchange.call.timer), Ok);
         let (lease, stick) = match picked {
             Ok(picked) => picked,
             Err(NoBackend::BoundToDown) => return Err(attempt.no_backend()),
@@ -129,6 +128,7 @@ fn connect_result(error: &ConnectError) -> ConnectResult {
     match error {
         ConnectError::Refused => ConnectResult::Refused,
         ConnectError::Timeout => ConnectResult::Timeout,
+        ConnectError::Tls(_) => ConnectResult::TlsError,
         ConnectError::Unreachable | ConnectError::Local(_) => ConnectResult::Error,
     }
 }
@@ -163,14 +163,20 @@ impl Attempt<'_> {
         let plan = &self.pool.pool.plan.timeouts;
         let limits = Limits {
             now,
-            timer: &exchange.visitor.conn.exchange_timer,
+            timer: &exchange.call.timer,
             connect: plan.connect.min(left),
             response: plan.response.min(left),
             hold: self.pool.pool.plan.hold.timeout.min(left),
             max_held: self.pool.pool.plan.hold.max,
         };
-        let upload = exchange.upload.clone();
-        let result = post.client.send(|| post.vitals.addresses(), request, upload, take, limits).await;
+        let errand = Errand {
+            addresses: || post.vitals.addresses(),
+            progress: exchange.upload.clone(),
+            take,
+            limits,
+            pair: (self.pool.pool.plan.proxy_protocol != SendProxy::Off).then(|| exchange.pair()),
+        };
+        let result = post.client.send(request, errand).await;
         let (done, thread) = (Instant::now(), self.proxy.thread);
         let waited = done.saturating_duration_since(now);
         exchange.waited += waited;
@@ -224,7 +230,7 @@ impl Attempt<'_> {
             return Ok(());
         }
         pool.shared.hurry.notify_waiters();
-        let timer = &exchange.visitor.conn.exchange_timer;
+        let timer = &exchange.call.timer;
         let left = plan.timeout.saturating_sub(now.saturating_duration_since(since));
         timer.set(now, left.min(self.left(exchange, now)));
         let called = timer.limit(ticket.called()).await;

@@ -52,7 +52,8 @@ impl Message {
     pub fn new(mut parts: Parts, upload: Upload) -> Result<Self, ProxyError> {
         let upgrade = upgrade::requested(&parts).map_err(ProxyError::BadRequest)?;
         let client = upgrade.as_ref().and_then(|_| parts.extensions.remove::<OnUpgrade>());
-        let expects = parts.version >= Version::HTTP_11
+        // Over HTTP/2 hyper writes no 100: who waits for one goes on after a while.
+        let expects = parts.version == Version::HTTP_11
             && parts.headers.contains_key(EXPECT)
             && matches!(upload, Upload::Stream { .. });
         Ok(Self {
@@ -72,6 +73,11 @@ impl Message {
     /// Whether a tunnel is asked for.
     pub fn is_upgrade(&self) -> bool {
         self.upgrade.is_some()
+    }
+
+    /// Whether it is asked for by CONNECT, which any 2xx would grant.
+    pub fn is_connect(&self) -> bool {
+        self.upgrade.as_ref().is_some_and(Upgrade::is_connect)
     }
 
     /// The request as it goes to a backend. Where it may have to go out twice the head stays

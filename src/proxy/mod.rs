@@ -36,6 +36,7 @@ use self::exchange::Exchange;
 use self::message::Message;
 pub use self::visitor::Visitor;
 use crate::http::body::{self, Progress, Upload, UploadState};
+use crate::http::check::BadRequest;
 use crate::http::headers::{self, X_REQUEST_ID};
 use crate::http::timer::Wheel;
 use crate::http::tunnel::Scratch;
@@ -166,7 +167,6 @@ impl Proxy {
 
     /// Answers one request. Never fails: what goes wrong becomes a response.
     pub async fn handle(self: Rc<Self>, visitor: Rc<Visitor>, request: Request<Incoming>) -> Response<Body> {
-        visitor.conn.opened();
         let expects = request.headers().contains_key(EXPECT);
         let mut exchange = Exchange::open(&self, &visitor, &request);
         let answer = match catch(self.answer(&mut exchange, request)).await {
@@ -178,12 +178,13 @@ impl Proxy {
         };
         // Whether the body of a client that was never asked for it will come, nobody knows.
         let unasked = |upload: &Rc<Progress>| expects && upload.state() == UploadState::Whole;
+        let alone = exchange.version < Version::HTTP_2;
         let leaves = visitor.conn.is_leaving() || exchange.upload.as_ref().is_some_and(unasked);
         let mut response = match answer {
             Ok(answer) => relay(exchange, answer),
             Err(error) => refuse(exchange, &error),
         };
-        if leaves && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        if alone && leaves && response.status() != StatusCode::SWITCHING_PROTOCOLS {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         response
@@ -202,6 +203,9 @@ impl Proxy {
             return Err(ProxyError::Misdirected);
         }
         exchange.uri = parts.uri.clone();
+        if exchange.method != parts.method {
+            exchange.method = parts.method.clone();
+        }
         let upload = accept(exchange, &parts.headers, incoming)?;
         let mut message = Message::new(parts, upload)?;
         loop {
@@ -213,6 +217,9 @@ impl Proxy {
             let route = &view.snapshot.routes[*place];
             exchange.route = Some(*place);
             match &route.plan.action {
+                Action::Respond { status, .. } if status.is_success() && message.is_connect() => {
+                    return Err(ProxyError::BadRequest(BadRequest::Tunnel));
+                }
                 Action::Respond { status, headers, .. } => {
                     return Ok(Answer::Own(rewrite::respond(*status, headers, &route.body)));
                 }
@@ -287,15 +294,16 @@ fn relay(mut exchange: Box<Exchange>, answer: Answer) -> Response<Body> {
     }
     parts.version = Version::HTTP_11;
     if let (StatusCode::SWITCHING_PROTOCOLS, Some((upgrade, client))) = (parts.status, upgrade) {
-        upgrade.restore(&mut parts.headers);
+        upgrade.grant(&mut parts);
+        exchange.answered(parts.status, End::ClientAbort);
         let idle = route.map_or(Duration::MAX, |route| route.tunnel_idle_timeout);
         if let Some(backend) = parts.extensions.remove::<OnUpgrade>() {
             tunnel::open(exchange, client, backend, idle);
         }
         return Response::from_parts(parts, Body::Empty);
     }
-    let (idle, timer) = (exchange.idle_timeout(), exchange.visitor.conn.exchange_timer.clone());
-    Response::from_parts(parts, Body::relay(incoming, exchange, timer, idle))
+    let (idle, call) = (exchange.idle_timeout(), exchange.call.clone());
+    Response::from_parts(parts, Body::relay(incoming, exchange, call, idle))
 }
 
 /// Answers for an error: a status, a word and a sentence, and the id to ask about it by.
@@ -307,7 +315,9 @@ fn refuse(mut exchange: Box<Exchange>, error: &ProxyError) -> Response<Body> {
     exchange.answered(status, error.end());
     exchange.sent = text.len() as u64;
     debug!(request = id, pool = exchange.pool_name(), ?error, "refused");
-    let mut response = Response::new(Body::text(text));
+    let malformed = exchange.version == Version::HTTP_2 && error.is_malformed();
+    let body = if malformed { Body::refusal(text) } else { Body::text(text) };
+    let mut response = Response::new(body);
     *response.status_mut() = status;
     let fields = response.headers_mut();
     fields.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));

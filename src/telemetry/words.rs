@@ -102,6 +102,7 @@ words! {
         TlsHandshake = "tls_handshake",
         HeaderTimeout = "header_timeout",
         MaxConnections = "max_connections",
+        Flood = "flood",
     }
 
     /// What became of a reload.

@@ -6,6 +6,8 @@ use std::net::SocketAddr;
 
 use tokio::net::TcpStream;
 
+use super::tls::TlsFault;
+
 /// Why no connection came about.
 #[derive(Debug)]
 pub enum ConnectError {
@@ -15,6 +17,9 @@ pub enum ConnectError {
     Unreachable,
     /// Nothing came in the pool's `timeouts.connect`.
     Timeout,
+    /// A socket, and no TLS on it. No evidence: it may as well be our settings that are wrong, and
+    /// nobody should wait for that to pass.
+    Tls(TlsFault),
     /// Ours: out of descriptors or ports.
     Local(io::Error),
 }
@@ -25,6 +30,7 @@ impl fmt::Display for ConnectError {
             Self::Refused => f.write_str("connection refused"),
             Self::Unreachable => f.write_str("unreachable"),
             Self::Timeout => f.write_str("connect timed out"),
+            Self::Tls(fault) => fault.fmt(f),
             Self::Local(error) => write!(f, "cannot connect from here: {error}"),
         }
     }
@@ -34,6 +40,7 @@ impl std::error::Error for ConnectError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Local(error) => Some(error),
+            Self::Tls(fault) => Some(fault),
             _ => None,
         }
     }
@@ -46,14 +53,20 @@ impl ConnectError {
     }
 }
 
+impl From<TlsFault> for ConnectError {
+    fn from(fault: TlsFault) -> Self {
+        Self::Tls(fault)
+    }
+}
+
 impl From<io::Error> for ConnectError {
     fn from(error: io::Error) -> Self {
         use io::ErrorKind::{
-            ConnectionAborted, ConnectionRefused, ConnectionReset, HostUnreachable, NetworkUnreachable,
-            TimedOut,
+            BrokenPipe, ConnectionAborted, ConnectionRefused, ConnectionReset, HostUnreachable,
+            NetworkUnreachable, TimedOut,
         };
         match error.kind() {
-            ConnectionRefused | ConnectionReset | ConnectionAborted => Self::Refused,
+            ConnectionRefused | ConnectionReset | ConnectionAborted | BrokenPipe => Self::Refused,
             HostUnreachable | NetworkUnreachable => Self::Unreachable,
             TimedOut => Self::Timeout,
             _ => Self::Local(error),

@@ -15,4 +15,6 @@ mod drain;
 mod reload;
 mod serve;
 mod signals;
+mod systemd;
 mod tools;
+mod upgrade;

@@ -2,11 +2,12 @@
 
 use std::fs::File;
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 
@@ -96,7 +97,7 @@ pub fn free() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
-/// A running Pintle. It dies with this value.
+/// A running Pintle. It dies with this value, and so do those that have taken over from it.
 pub struct Running {
     child: Child,
     pub folder: Folder,
@@ -124,10 +125,16 @@ impl Running {
         Self::spawn(folder, command, admin).await
     }
 
-    pub async fn spawn(folder: Folder, mut command: Command, admin: &str) -> Self {
-        command.stdout(File::create(folder.path("stdout")).unwrap());
+    pub async fn spawn(folder: Folder, command: Command, admin: &str) -> Self {
+        let stdout = File::create(folder.path("stdout")).unwrap();
+        Self::spawn_to(folder, command, admin, stdout.into()).await
+    }
+
+    /// As [`Running::spawn`], with another place for the access log.
+    pub async fn spawn_to(folder: Folder, mut command: Command, admin: &str, stdout: Stdio) -> Self {
+        command.stdout(stdout);
         command.stderr(File::create(folder.path("stderr")).unwrap());
-        let child = command.spawn().unwrap();
+        let child = command.process_group(0).spawn().unwrap();
         let mut running = Self { child, folder, admin: admin.to_owned() };
         let ready = async || {
             if let Some(status) = running.child.try_wait().unwrap() {
@@ -147,6 +154,19 @@ impl Running {
 
     pub async fn status(&self) -> serde_json::Value {
         self.command(&["status", "--json"]).await.json()
+    }
+
+    /// The process that answers now.
+    pub async fn pid(&self) -> u64 {
+        self.status().await["pid"].as_u64().unwrap()
+    }
+
+    /// Replaces the process by another, which has to succeed.
+    pub async fn upgrade(&self) {
+        let before = self.pid().await;
+        let upgraded = self.command(&["upgrade"]).await;
+        assert_eq!(upgraded.exit, Some(0), "{upgraded:?}\n{}", self.told());
+        assert_ne!(self.pid().await, before);
     }
 
     pub async fn generation(&self) -> u64 {
@@ -197,7 +217,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        let _ = self.child.kill();
+        let _ = kill_process_group(Pid::from_child(&self.child), Signal::KILL);
         let _ = self.child.wait();
     }
 }

@@ -6,7 +6,7 @@ use std::os::unix::net::UnixListener;
 use rustix::process::Signal;
 
 use crate::process::{Folder, Running, end, free, get, pool};
-use crate::support::{Backend, Client, Keys, TlsClient};
+use crate::support::{Backend, Client, Keys, TlsClient, TlsFront};
 
 fn list(backends: &[&Backend]) -> String {
     let addresses: Vec<_> = backends.iter().map(|backend| backend.address.to_string()).collect();
@@ -234,4 +234,27 @@ async fn with_flags_the_file_in_the_folder_is_left_alone() {
     running.tells("`pintle.toml` is left alone").await;
     running.signal(Signal::TERM);
     assert!(running.ends().await.success());
+}
+
+#[tokio::test]
+async fn https_in_to_is_tls_held_against_whom_the_system_trusts() {
+    let (keys, a) = (Keys::new(), Backend::start("a").await);
+    let authority = keys.authority("ca.pem");
+    keys.signed("site", &["localhost"], &authority, (2020, 4000));
+    let front = TlsFront::start(&keys, "site", &[("http/1.1", a.address)]).await;
+    let (listen, admin, folder) = (free(), free().to_string(), Folder::new());
+    let (to, at) = (format!("https://localhost:{}", front.address.port()), listen.to_string());
+    let arguments = ["serve", "--to", &to, "--listen", &at, "--admin-bind", &admin];
+    let trusting = |file: &str| {
+        let mut command = folder.command(arguments);
+        command.env("SSL_CERT_FILE", keys.path(file)).env_remove("SSL_CERT_DIR");
+        command
+    };
+    let nobody = end(trusting("missing.pem")).await;
+    assert_eq!(nobody.exit, Some(3), "{nobody:?}");
+    assert!(nobody.stderr.contains("this system has no authorities"), "{}", nobody.stderr);
+    let command = trusting("ca.pem");
+    let _running = Running::spawn(folder, command, &admin).await;
+    assert_eq!(Client::new(listen).get("/").await.text(), "a");
+    assert_eq!(front.shaken(1).await.sni.as_deref(), Some("localhost"));
 }

@@ -128,12 +128,14 @@ async fn who_waits_too_long_for_a_full_backend_is_told_so_and_who_is_one_too_man
     let mut waits = proxy.client();
     waits.send(&Ask::get("/")).await;
     eventually("one waits", async || proxy.backend("app/a").await.in_flight == 5).await;
+    assert_eq!(proxy.metric("pintle_pool_held_requests{pool=\"app\"}").await, 1.0);
     let refused = proxy.client().get("/").await;
     assert_eq!(refused.status, 503);
     assert!(refused.text().contains("no_backend"), "{}", refused.text());
     let late = waits.read("GET").await.unwrap();
     assert_eq!(late.status, 503);
     assert!(late.text().contains("hold_timeout"), "{}", late.text());
+    assert_eq!(proxy.metric("pintle_pool_held_requests{pool=\"app\"}").await, 0.0);
     a.release();
     assert_eq!(all_are_served(full).await, 4);
 }
@@ -353,7 +355,7 @@ async fn an_upgrade_is_refused() {
     let ask = Ask::get("/").header("Connection", "upgrade").header("Upgrade", "websocket");
     let answer = proxy.client().ask(ask).await;
     assert_eq!(answer.status, 502);
-    assert!(answer.text().contains("no upgrade over h2c"), "{}", answer.text());
+    assert!(answer.text().contains("no upgrade over HTTP/2"), "{}", answer.text());
     assert_eq!(a.count(), 0);
 }
 

@@ -6,8 +6,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use super::Compiler;
 use crate::config::findings::Finding;
 use crate::config::place::Place;
-use crate::config::schema::{Listener, OneOrMany};
-use crate::plan::{AdminBind, AdminPlan, ListenerLimits, ListenerPlan};
+use crate::config::schema::{Listener, OneOrMany, Protocol};
+use crate::plan::{AdminBind, AdminPlan, ListenerLimits, ListenerPlan, Protocols};
 
 /// Where clients connect when the file does not say.
 const DEFAULT_BIND: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
@@ -25,6 +25,7 @@ impl Compiler<'_, '_> {
                 name: "default".to_owned(),
                 bind: vec![DEFAULT_BIND],
                 tls: None,
+                protocols: Protocols { http1: true, http2: false },
                 limits,
             }];
         }
@@ -37,9 +38,30 @@ impl Compiler<'_, '_> {
             let place = top.at(&name);
             let bind = self.bind(&listener, &place, &mut taken);
             let tls = listener.tls.as_ref().and_then(|tls| self.tls(tls, &place.at("tls")));
-            listeners.push(ListenerPlan { name, bind, tls, limits: limits(&listener) });
+            let protocols = self.protocols(&listener, &place.at("protocols"));
+            listeners.push(ListenerPlan { name, bind, tls, protocols, limits: limits(&listener) });
         }
         listeners
+    }
+
+    /// `h2` is for TLS and `h2c` for the clear; `h2` beside something else is a wish, and no error
+    /// where there is no TLS: so the default fits both.
+    fn protocols(&mut self, listener: &Listener, place: &Place) -> Protocols {
+        let named = |protocol| listener.protocols.iter().any(|named| named.0 == protocol);
+        let secure = listener.tls.is_some();
+        let http1 = named(Protocol::Http1);
+        let http2 = named(if secure { Protocol::H2 } else { Protocol::H2c });
+        let stray = if secure && named(Protocol::H2c) {
+            Some(("`h2c` is HTTP/2 without TLS, and this listener has TLS", "write `h2`"))
+        } else if !secure && !http1 && !http2 && named(Protocol::H2) {
+            Some(("`h2` needs TLS, and this listener has none", "write `h2c` for HTTP/2 in the clear"))
+        } else {
+            None
+        };
+        if let Some((what, help)) = stray {
+            self.findings.add(Finding::error("conflict", place, what).label("here").say(help));
+        }
+        Protocols { http1, http2 }
     }
 
     /// Tables with names, in the order of the file and not of the alphabet.
@@ -92,5 +114,7 @@ fn limits(listener: &Listener) -> ListenerLimits {
         max_headers: listener.max_headers,
         max_body: listener.max_body.value.0,
         min_body_rate: listener.min_body_rate.value.0,
+        max_streams: listener.http2.max_streams,
+        max_resets_per_second: listener.http2.max_resets_per_second,
     }
 }

@@ -3,14 +3,18 @@
 use std::collections::BTreeMap;
 
 use super::Compiler;
+use crate::certificate;
 use crate::config::findings::Finding;
 use crate::config::place::{Place, quoted};
 use crate::config::schema::{Backend, Connections, Health, Policy, Pool, Timeouts};
-use crate::config::spelling::{Name, Spelling};
+use crate::config::spelling::{Name, Spelling, names_a_port};
 use crate::plan::{
-    BackendPlan, ConnectionsPlan, FileState, HashOn, HashPlan, HealthPlan, HoldPlan, IpPrefix, PolicyPlan,
-    PoolPlan, Probe, StatusSet, TimeoutsPlan,
+    BackendAddress, BackendPlan, ConnectionsPlan, FileState, HashOn, HashPlan, HealthPlan, HoldPlan,
+    IpPrefix, PolicyPlan, PoolPlan, PoolProtocol, Probe, SendProxy, StatusSet, TimeoutsPlan,
 };
+
+/// Where a backend's port is left out, over TLS.
+const TLS_PORT: u16 = 443;
 
 /// A key that clients cannot guess has at least this many bytes.
 const MIN_HASH_KEY: usize = 16;
@@ -27,7 +31,12 @@ impl Compiler<'_, '_> {
     fn pool(&mut self, name: String, pool: Pool, top: &Place) -> PoolPlan {
         let place = top.at(&name);
         let policy = self.policy(&pool, &place);
-        let backends = self.backends(pool.backends.unwrap_or_default(), &place);
+        let tls = pool.tls.as_ref().and_then(|tls| self.backend_tls(tls, &place.at("tls")));
+        self.protocol_fits(&pool, &place);
+        let backends = self.backends(pool.backends.unwrap_or_default(), pool.tls.is_some(), &place);
+        if tls.as_ref().is_some_and(|tls| tls.sni.is_none()) {
+            self.backends_can_be_asked_for(&backends, &place);
+        }
         let cookie = self.sticky(pool.sticky, &name, &place.at("sticky"));
         let health = pool.health.and_then(|health| self.health(health, &place.at("health")));
         PoolPlan {
@@ -36,6 +45,8 @@ impl Compiler<'_, '_> {
             cookie,
             backends,
             protocol: pool.protocol.0,
+            tls,
+            proxy_protocol: pool.proxy_protocol.0,
             host: pool.host.value,
             slow_start: pool.slow_start.value,
             via: pool.via,
@@ -89,7 +100,57 @@ impl Compiler<'_, '_> {
         self.findings.add(finding);
     }
 
-    fn backends(&mut self, written: Vec<Backend>, pool: &Place) -> Vec<BackendPlan> {
+    /// Whether what is spoken and how it is wrapped go together.
+    fn protocol_fits(&mut self, pool: &Pool, place: &Place) {
+        let (at, secure) =
+            (place.at("protocol"), pool.tls.is_some() || !self.findings.sound(&place.at("tls")));
+        let finding = |message: &str, label: &str| Finding::error("conflict", &at, message).label(label);
+        match pool.protocol.0 {
+            PoolProtocol::H2 if !secure => {
+                let finding = finding("`h2` is spoken over TLS", "this pool has none");
+                let table = place.at("tls").heading();
+                self.findings.add(finding.say(format!(
+                    "add a table {table}, or write `protocol = \"h2c\"` for HTTP/2 in the clear"
+                )));
+            }
+            PoolProtocol::Auto if !secure => {
+                self.findings
+                    .add(finding("without TLS a backend has no way to choose", "this pool has none").say(
+                    "write `protocol = \"http/1.1\"` or `protocol = \"h2c\"`, whichever the backends speak",
+                ))
+            }
+            PoolProtocol::H2c if pool.tls.is_some() => {
+                let finding = finding("`h2c` is HTTP/2 in the clear, and this pool has TLS", "not over TLS");
+                self.findings.add(finding.write("\"h2\""));
+            }
+            _ => {}
+        }
+        if pool.proxy_protocol.0 != SendProxy::Off && pool.protocol.0 != PoolProtocol::Http1 {
+            let message = "an HTTP/2 connection carries many clients, and the PROXY header names one";
+            let finding = Finding::error("conflict", &place.at("proxy_protocol"), message);
+            let finding = finding.label("only with `protocol = \"http/1.1\"`");
+            self.findings.add(finding.with(&at, "what is spoken"));
+        }
+    }
+
+    /// Over TLS a backend's host is asked for, and held against its certificate.
+    fn backends_can_be_asked_for(&mut self, backends: &[BackendPlan], pool: &Place) {
+        let list = pool.at("backends");
+        for (index, backend) in backends.iter().enumerate() {
+            let BackendAddress::Name { host, .. } = &backend.address else { continue };
+            if certificate::names_a_server(host) {
+                continue;
+            }
+            let at = self.findings.element(&list, index);
+            let finding = Finding::error("value", &at, format!("no certificate can be for `{host}`"));
+            let finding = finding.label("not a name that TLS can ask for");
+            let table = pool.at("tls").heading();
+            self.findings
+                .add(finding.say(format!("say in {table} which name to ask for: `sni = \"app.internal\"`")));
+        }
+    }
+
+    fn backends(&mut self, written: Vec<Backend>, tls: bool, pool: &Place) -> Vec<BackendPlan> {
         let list = pool.at("backends");
         if written.is_empty() && self.findings.clear(pool) && self.findings.sound(&list) {
             let finding = Finding::error("missing", pool, "a pool needs backends").label("needs `backends`");
@@ -99,7 +160,7 @@ impl Compiler<'_, '_> {
         let mut backends = Vec::new();
         for (index, backend) in written.into_iter().enumerate() {
             let place = self.findings.element(&list, index);
-            let backend = self.backend(backend, &place);
+            let backend = self.backend(backend, tls, &place);
             if let Some(first) = names.get(&backend.name) {
                 let finding = Finding::error(
                     "duplicate",
@@ -119,11 +180,14 @@ impl Compiler<'_, '_> {
         backends
     }
 
-    fn backend(&mut self, backend: Backend, place: &Place) -> BackendPlan {
-        let (name, address, weight, backup, state) = match backend {
+    fn backend(&mut self, backend: Backend, tls: bool, place: &Place) -> BackendPlan {
+        let (name, mut address, weight, backup, state) = match backend {
             Backend::Address(address) => (None, address, 1, false, FileState::Active),
             Backend::Table(table) => (table.name, table.address, table.weight, table.backup, table.state.0),
         };
+        if tls && !names_a_port(&address.text) {
+            address.value.set_port(TLS_PORT);
+        }
         let shown = address.value.to_string();
         let name = name.map_or_else(|| shown.clone(), |name| name.value.0);
         if let Err(fault) = Name::read(&name) {

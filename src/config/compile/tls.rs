@@ -1,4 +1,4 @@
-//! TLS of a listener: reads certificates and keys, and holds them against each other.
+//! TLS of listeners and of pools: reads certificates and keys, and holds them against each other.
 
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -8,9 +8,9 @@ use super::bytes_of;
 use crate::certificate::{self, Unfit};
 use crate::config::findings::Finding;
 use crate::config::place::Place;
-use crate::config::schema::{CertificateFiles, Tls};
+use crate::config::schema::{BackendTls, CertificateFiles, Tls};
 use crate::config::watch::ReadFile;
-use crate::plan::{CertificatePlan, ClientAuth, ClientsPlan, Facts, TlsPlan};
+use crate::plan::{BackendTlsPlan, CertificatePlan, ClientAuth, ClientsPlan, Facts, TlsPlan};
 
 /// No file of certificates is longer; one that is was named by mistake.
 const MAX_PEM: usize = 1024 * 1024;
@@ -50,12 +50,68 @@ impl Compiler<'_, '_> {
             return None;
         };
         let file = self.path(&file.value.0);
-        let authorities = self.pem(&at, &file, "authority", |pem| {
-            let authorities = certificate::chain(pem)?;
-            certificate::authorities(&authorities).map(|_| authorities)
-        })?;
+        let authorities = self.authorities(&file, &at)?;
         let subject_header = tls.client_subject_header.value.clone();
         Some(ClientsPlan { authorities, auth, subject_header })
+    }
+
+    /// How a pool's backends are reached.
+    pub(crate) fn backend_tls(&mut self, tls: &BackendTls, place: &Place) -> Option<BackendTlsPlan> {
+        let ca = tls.ca.as_ref().map(|file| self.path(&file.value.0));
+        let authorities = match &ca {
+            _ if !tls.verify => {
+                self.looks_at_nothing(ca.is_some(), place);
+                Some(Vec::new())
+            }
+            Some(file) => self.authorities(file, &place.at("ca")),
+            None if self.findings.sound(&place.at("ca")) => self.authorities_of_the_system(place),
+            None => None,
+        };
+        let certificate = match (&tls.cert, &tls.key) {
+            (Some(cert), Some(key)) => {
+                let files = CertificateFiles { cert: cert.clone(), key: key.clone() };
+                Some(self.pair(&files, place)?)
+            }
+            (None, None) => None,
+            (cert, _) => {
+                let (has, lacks) = if cert.is_some() { ("cert", "key") } else { ("key", "cert") };
+                if self.findings.sound(&place.at(lacks)) {
+                    let finding =
+                        Finding::error("missing", &place.at(has), "a certificate comes with its key");
+                    self.findings.add(finding.label(format!("needs `{lacks}`")));
+                }
+                return None;
+            }
+        };
+        let sni = tls.sni.as_ref().map(|name| name.value.0.clone());
+        let authorities = authorities?.into();
+        Some(BackendTlsPlan { sni, verify: tls.verify, ca, authorities, certificate })
+    }
+
+    fn looks_at_nothing(&mut self, has_ca: bool, place: &Place) {
+        let message = "whoever stands in between can read and change what goes to these backends";
+        let finding = Finding::warning("unverified", &place.at("verify"), message);
+        self.findings.add(finding.label("no certificate is looked at"));
+        if has_ca {
+            let finding = Finding::warning("unused", &place.at("ca"), "`ca` changes nothing here");
+            self.findings.add(finding.label("`verify = false` looks at no certificate"));
+        }
+    }
+
+    fn authorities(&mut self, file: &Path, at: &Place) -> Option<Vec<Vec<u8>>> {
+        self.pem(at, file, "authority", |pem| {
+            let authorities = certificate::chain(pem)?;
+            certificate::authorities(&authorities).map(|_| authorities)
+        })
+    }
+
+    fn authorities_of_the_system(&mut self, place: &Place) -> Option<Vec<Vec<u8>>> {
+        let failed = |why: String| {
+            let message = "this system has no authorities to hold certificates against";
+            let finding = Finding::error("certificate", place, message).label(why);
+            self.findings.add(finding.say("add `ca = \"tls/internal-ca.pem\"`, or install ca-certificates"));
+        };
+        certificate::of_the_system().map_err(failed).ok()
     }
 
     /// A certificate and its key; everything that is wrong with them is said.

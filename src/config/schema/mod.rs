@@ -15,7 +15,7 @@ mod words;
 pub(crate) use json::{annotated, published};
 pub(crate) use pool::{Backend, Connections, Health, Key, Pool, Sticky, Timeouts};
 pub(crate) use route::{Edits, Respond, Retry, Route};
-pub(crate) use tls::{CertificateFiles, Tls};
+pub(crate) use tls::{BackendTls, CertificateFiles, Tls};
 pub(crate) use words::{Policy, Protocol, RetryOn, SecureWord};
 
 use std::collections::BTreeMap;
@@ -161,7 +161,7 @@ pub(crate) struct Secret {
 pub(crate) struct Listener {
     /// An address and a port, or a list of them.
     pub(crate) bind: Option<OneOrMany<Spelled<SocketAddr>>>,
-    /// What is spoken here.
+    /// What is spoken here: http/1.1; h2, HTTP/2 where there is TLS; h2c, HTTP/2 in the clear, known beforehand.
     #[schemars(length(min = 1))]
     pub(crate) protocols: Vec<OneOf<Protocol>>,
     /// What makes it speak TLS; no table means in the clear.
@@ -185,13 +185,33 @@ pub(crate) struct Listener {
     pub(crate) max_body: Spelled<Size>,
     /// Of a request's body, averaged over 10 s in which the client is waited for; slower is a 408. 0B/s means any.
     pub(crate) min_body_rate: Spelled<Rate>,
+    /// Limits of one HTTP/2 connection.
+    pub(crate) http2: Http2,
+}
+
+/// Limits of one HTTP/2 connection.
+#[derive(Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Http2 {
+    /// Requests under way at a time.
+    #[schemars(range(min = 1, max = 1000))]
+    pub(crate) max_streams: u32,
+    /// Requests that a client may take back within a second; one that is in `trusted_proxies` has no limit.
+    #[schemars(range(min = 1, max = 100_000))]
+    pub(crate) max_resets_per_second: u32,
+}
+
+impl Default for Http2 {
+    fn default() -> Self {
+        Self { max_streams: 128, max_resets_per_second: 100 }
+    }
 }
 
 impl Default for Listener {
     fn default() -> Self {
         Self {
             bind: None,
-            protocols: vec![OneOf(Protocol::Http1)],
+            protocols: vec![OneOf(Protocol::H2), OneOf(Protocol::Http1)],
             tls: None,
             first_byte_timeout: spelled("10s"),
             header_timeout: spelled("10s"),
@@ -200,6 +220,7 @@ impl Default for Listener {
             max_headers: 100,
             max_body: spelled("0B"),
             min_body_rate: spelled("240B/s"),
+            http2: Http2::default(),
         }
     }
 }

@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Secret;
+use super::tls::BackendTls;
 use super::words::{Auto, Fallback, Policy, SecureWord};
 use crate::config::spelling::{
     CookieDomain, CookieName, CookiePath, EnvName, FilePath, HostName, KeyId, Name, OneOf, ProbePath,
@@ -13,7 +14,7 @@ use crate::config::spelling::{
 };
 use crate::plan::{
     BackendAddress, FileState, HashOn, HealthInit, HostHeader, OnDown, OnDrain, PoolProtocol, SameSite,
-    StatusSet,
+    SendProxy, StatusSet,
 };
 
 #[derive(Deserialize, Serialize, JsonSchema)]
@@ -25,8 +26,13 @@ pub(crate) struct Pool {
     /// Who answers: `"host:port"`, or a table where more is to be said.
     #[schemars(length(min = 1, max = 1000))]
     pub(crate) backends: Option<Vec<Backend>>,
-    /// What backends speak: http/1.1, or h2c (HTTP/2 without TLS, known beforehand).
+    /// What backends speak: http/1.1, h2 (over TLS), h2c (HTTP/2 without TLS, known beforehand) or auto (whichever of
+    /// h2 and http/1.1 they choose over TLS).
     pub(crate) protocol: OneOf<PoolProtocol>,
+    /// TLS to the backends; no table means in the clear.
+    pub(crate) tls: Option<BackendTls>,
+    /// Whether each connection begins with the client's address: off or v2.
+    pub(crate) proxy_protocol: OneOf<SendProxy>,
     /// The Host that backends see: preserve, backend (its address) or a name.
     pub(crate) host: Spelled<HostHeader>,
     /// What consistent_hash hashes: client_ip, path, cookie:NAME, header:NAME or query:NAME.
@@ -58,6 +64,8 @@ impl Default for Pool {
             policy: OneOf(Policy::RoundRobin),
             backends: None,
             protocol: OneOf(PoolProtocol::Http1),
+            tls: None,
+            proxy_protocol: OneOf(SendProxy::Off),
             host: spelled("preserve"),
             hash_on: spelled("client_ip"),
             hash_key: None,
@@ -86,7 +94,7 @@ pub(crate) enum Backend {
 pub(crate) struct BackendTable {
     /// Its identity in logs, metrics and tokens; the address where unset.
     pub(crate) name: Option<Spelled<Name>>,
-    /// host:port with IPv4, IPv6 in brackets or a DNS name; port 80 when left out.
+    /// host:port with IPv4, IPv6 in brackets or a DNS name; port 80, or 443 with TLS, when left out.
     pub(crate) address: Spelled<BackendAddress>,
     /// Its share beside the others.
     #[serde(default = "one")]

@@ -1,10 +1,10 @@
-//! `[listener.NAME.tls]` as written.
+//! `[listener.NAME.tls]` and `[pool.NAME.tls]` as written.
 
 use http::HeaderName;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::config::spelling::{FilePath, OneOf, Spelled, spelled};
+use crate::config::spelling::{FilePath, OneOf, ServerName, Spelled, spelled};
 use crate::plan::{ClientAuth, TlsVersion};
 
 #[derive(Deserialize, Serialize, JsonSchema)]
@@ -46,4 +46,27 @@ pub(crate) struct CertificateFiles {
     pub(crate) cert: Spelled<FilePath>,
     /// Its private key, without a passphrase.
     pub(crate) key: Spelled<FilePath>,
+}
+
+/// TLS to backends. Changed files are read again, without a restart.
+#[derive(Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schemars(extend("x-hint" = "TLS has a table of its own: [pool.NAME.tls]"))]
+pub(crate) struct BackendTls {
+    /// The name to ask for and to find in the certificate; unset, the host of each backend's address.
+    pub(crate) sni: Option<Spelled<ServerName>>,
+    /// Who signs the backends' certificates, as PEM; unset, whom the system trusts.
+    pub(crate) ca: Option<Spelled<FilePath>>,
+    /// Whether their certificates are looked at.
+    pub(crate) verify: bool,
+    /// What backends are shown that ask for a certificate, as PEM.
+    pub(crate) cert: Option<Spelled<FilePath>>,
+    /// Its private key, without a passphrase.
+    pub(crate) key: Option<Spelled<FilePath>>,
+}
+
+impl Default for BackendTls {
+    fn default() -> Self {
+        Self { sni: None, ca: None, verify: true, cert: None, key: None }
+    }
 }

@@ -3,7 +3,7 @@
 use crate::config::spelling::Words;
 use crate::plan::{
     AccessFormat, ClientAuth, ClientIpFrom, EventFormat, FileState, HealthInit, OnDown, OnDrain, OnFull,
-    PoolProtocol, SameSite, TlsVersion,
+    PoolProtocol, SameSite, SendProxy, TlsVersion,
 };
 
 macro_rules! words {
@@ -33,6 +33,8 @@ pub(crate) struct Fallback(pub(crate) Policy);
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Protocol {
     Http1,
+    H2,
+    H2c,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -59,8 +61,9 @@ pub(crate) enum SecureWord {
 words!(Policy:
     "round_robin" => RoundRobin, "least_conn" => LeastConn, "least_time" => LeastTime, "random_two" => RandomTwo,
     "ip_hash" => IpHash, "consistent_hash" => ConsistentHash, "sticky_cookie" => StickyCookie);
-words!(Protocol: "http/1.1" => Http1);
-words!(PoolProtocol: "http/1.1" => Http1, "h2c" => H2c);
+words!(Protocol: "h2" => H2, "http/1.1" => Http1, "h2c" => H2c);
+words!(PoolProtocol: "http/1.1" => Http1, "h2" => H2, "h2c" => H2c, "auto" => Auto);
+words!(SendProxy: "off" => Off, "v2" => V2);
 words!(RetryOn:
     "connect" => Connect, "reset_before_response" => ResetBeforeResponse, "response_timeout" => ResponseTimeout);
 words!(Auto: "auto" => Auto);

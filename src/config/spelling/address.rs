@@ -5,9 +5,10 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use ipnet::IpNet;
 
 use super::{Fault, Spelling};
+use crate::certificate;
 use crate::plan::{AdminBind, BackendAddress};
 
-/// Where a backend's port is left out.
+/// Where a backend's port is left out, in the clear.
 const DEFAULT_PORT: u16 = 80;
 /// RFC 1035, 2.3.4.
 const MAX_DNS_NAME: usize = 253;
@@ -16,6 +17,15 @@ const MAX_LABEL: usize = 63;
 /// A value for the Host of probes: a name or an address, with or without a port. May be empty.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct HostName(pub(crate) String);
+
+/// A name to ask for in a TLS handshake, and to find in the certificate.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct ServerName(pub(crate) String);
+
+/// Whether a backend's address says its port.
+pub(crate) fn names_a_port(text: &str) -> bool {
+    host_and_port(text).is_ok_and(|(_, port)| port.is_some())
+}
 
 /// Whether a text is a DNS name; underscores are let through, as container names have them.
 pub(crate) fn dns_name(text: &str) -> Result<(), Fault> {
@@ -41,13 +51,15 @@ impl Spelling for BackendAddress {
     const EXAMPLE: &'static str = "127.0.0.1:9001";
 
     fn read(text: &str) -> Result<Self, Fault> {
-        if text.starts_with("https://") {
-            return Err(Fault::new("TLS to backends is not in this version"));
-        }
         if let Some((scheme, rest)) = text.split_once("://") {
             let address = rest.split(['/', '?', '#']).next().unwrap_or(rest);
-            return Err(Fault::new(format!("an address is host:port, without `{scheme}://` and a path"))
-                .write(address));
+            let why = match scheme {
+                "https" => {
+                    "an address is host:port; TLS is the whole pool's, by a table [pool.NAME.tls]".into()
+                }
+                _ => format!("an address is host:port, without `{scheme}://` and a path"),
+            };
+            return Err(Fault::new(why).write(address));
         }
         if let Some((address, _)) = text.split_once('/') {
             return Err(Fault::new("an address is host:port; paths are chosen by routes").write(address));
@@ -190,9 +202,36 @@ impl Spelling for HostName {
     }
 }
 
+impl Spelling for ServerName {
+    const FORMAT: &'static str = "server-name";
+    const WHAT: &'static str = "a server's name";
+    const EXAMPLE: &'static str = "app.internal";
+
+    fn read(text: &str) -> Result<Self, Fault> {
+        if text.parse::<IpAddr>().is_err() && !certificate::names_a_server(text) {
+            let (host, port) = host_and_port(text)?;
+            let fault = Fault::new("a DNS name or an IP address, without a port");
+            return Err(if port.is_some() { fault.write(host.trim_matches(['[', ']'])) } else { fault });
+        }
+        Ok(Self(text.to_ascii_lowercase()))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_server_is_named_without_a_port() {
+        let read = |text: &str| ServerName::read(text).map(|name| name.0).map_err(|fault| fault.write);
+        assert_eq!(read("App.Internal"), Ok("app.internal".into()));
+        assert_eq!(read("::1"), Ok("::1".into()));
+        assert_eq!(read("app.internal:443"), Err(Some("app.internal".into())));
+        assert_eq!(read("[::1]:443"), Err(Some("::1".into())));
+        for bad in ["", "a b", "-a.example", "https://a"] {
+            assert!(read(bad).is_err(), "{bad}");
+        }
+    }
 
     fn shown(text: &str) -> Result<String, Option<String>> {
         BackendAddress::read(text).map(|address| address.to_string()).map_err(|fault| fault.write)
@@ -214,26 +253,16 @@ mod tests {
         for (typed, meant) in [
             ("http://10.0.0.1:9001/x", "10.0.0.1:9001"),
             ("10.0.0.1:9001/x", "10.0.0.1:9001"),
+            ("https://a", "a"),
             (":9001", "127.0.0.1:9001"),
             ("9001", "127.0.0.1:9001"),
             ("::1", "[::1]:80"),
         ] {
             assert_eq!(shown(typed), Err(Some(meant.into())), "{typed}");
         }
-        for typed in [
-            "",
-            "a b:1",
-            "a:b",
-            "a:70000",
-            "a:0",
-            "1.2.3.400:1",
-            "[::1",
-            "[x]:1",
-            "[::1]x",
-            "https://a",
-            "a..b",
-            "é",
-        ] {
+        for typed in
+            ["", "a b:1", "a:b", "a:70000", "a:0", "1.2.3.400:1", "[::1", "[x]:1", "[::1]x", "a..b", "é"]
+        {
             assert_eq!(shown(typed), Err(None), "{typed}");
         }
     }

@@ -12,7 +12,7 @@ mod name;
 mod route;
 mod units;
 
-pub(crate) use address::HostName;
+pub(crate) use address::{HostName, ServerName, names_a_port};
 pub(crate) use log::LogLevel;
 pub(crate) use name::{CookieDomain, CookieName, CookiePath, EnvName, FilePath, KeyId, Name, default_cookie};
 pub(crate) use route::{ProbePath, Template};
@@ -99,6 +99,7 @@ pub(crate) const FORMATS: &[Format] = &[
     format::<AdminBind>(),
     format::<BackendAddress>(),
     format::<HostName>(),
+    format::<ServerName>(),
     format::<IpNet>(),
     format::<HostPattern>(),
     format::<PathPattern>(),

@@ -47,9 +47,12 @@ fn two_lines_are_a_whole_configuration() {
         max_headers: 100,
         max_body: 0,
         min_body_rate: 240,
+        max_streams: 128,
+        max_resets_per_second: 100,
     };
     let bind = vec!["127.0.0.1:8080".parse().unwrap()];
-    assert_eq!(plan.listeners, [ListenerPlan { name: "default".into(), bind, tls: None, limits }]);
+    let protocols = Protocols { http1: true, http2: false };
+    assert_eq!(plan.listeners, [ListenerPlan { name: "default".into(), bind, tls: None, protocols, limits }]);
     assert_eq!(
         plan.routes,
         [RoutePlan {
@@ -103,6 +106,8 @@ fn a_pool_needs_only_its_backends() {
         },
         backends: vec![backend("127.0.0.1:9001"), backend("[::1]:80")],
         protocol: PoolProtocol::Http1,
+        tls: None,
+        proxy_protocol: SendProxy::Off,
         host: HostHeader::Preserve,
         slow_start: Duration::ZERO,
         via: false,

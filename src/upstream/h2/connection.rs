@@ -14,12 +14,10 @@ use std::time::{Duration, Instant};
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper::rt::Executor;
 use hyper_util::rt::TokioTimer;
-use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
 use super::choice::{STREAMS, Seen};
 use super::part::Part;
-use crate::listen::Descriptor;
 use crate::listen::io::Io;
 
 /// Of one stream this much may wait here for its client.
@@ -75,13 +73,7 @@ type Task = http2::Connection<Io, Part, Watch>;
 
 impl Connection {
     /// Speaks first, and waits for the backend's SETTINGS: what does not send them is not asked.
-    pub async fn open(
-        stream: TcpStream,
-        descriptor: Descriptor,
-        id: u64,
-        ping: Ping,
-        bell: Rc<Notify>,
-    ) -> Result<Rc<Self>, hyper::Error> {
+    pub async fn open(io: Io, id: u64, ping: Ping, bell: Rc<Notify>) -> Result<Rc<Self>, hyper::Error> {
         let born = Instant::now();
         let state = Rc::new(State::default());
         let (mut sender, task) = http2::Builder::new(Watch(state.clone()))
@@ -94,7 +86,7 @@ impl Connection {
             .max_header_list_size(MAX_HEADER_LIST)
             .keep_alive_interval(ping.every)
             .keep_alive_timeout(ping.timeout)
-            .handshake(Io::new(stream, descriptor))
+            .handshake(io)
             .await?;
         *state.task.borrow_mut() = Some(task);
         let drive = Drive(state.clone());
@@ -235,7 +227,7 @@ mod tests {
     use super::*;
     use crate::listen::Descriptors;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::TcpListener;
+    use tokio::net::{TcpListener, TcpStream};
 
     /// A backend that says hello, and then reads without ever saying another word.
     async fn silent() -> std::net::SocketAddr {
@@ -257,9 +249,9 @@ mod tests {
             .run_until(async {
                 let stream = TcpStream::connect(silent().await).await.unwrap();
                 let ping = Ping { every: Duration::from_millis(50), timeout: Duration::from_millis(50) };
-                let descriptor = Descriptors::new(1).take();
+                let io = Io::new(stream, Descriptors::new(1).take());
                 let bell = Rc::new(Notify::new());
-                let connection = Connection::open(stream, descriptor, 1, ping, bell).await.unwrap();
+                let connection = Connection::open(io, 1, ping, bell).await.unwrap();
                 assert_eq!(connection.seen(Instant::now()).limit, usize::MAX, "it named none");
                 let stream = connection.enter();
                 let body =

@@ -7,32 +7,35 @@
 
 mod choice;
 mod connection;
+mod outcome;
 mod part;
 
 use std::cell::{Cell, RefCell};
-use std::error::Error;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use hyper::Request;
 use tokio::sync::Notify;
 
 use self::choice::{CONNECTIONS, Choice, Queue, STREAMS, Seen, Wish, choose};
-pub use self::connection::Ping;
-use self::connection::{Connection, Stream};
+use self::connection::Stream;
+pub use self::connection::{Connection, Ping};
+pub(super) use self::outcome::is_nonsense;
+use self::outcome::{Lost, Unopened};
 use self::part::Part;
 pub use self::part::Share;
-use super::{
-    Client, JUST_USED, Keep, Limits, Link, SURELY_ALIVE, SendError, SendErrorKind, Sent, Take, classify,
-    head, not_connected,
-};
-use crate::http::body::{Progress, Upload};
+use super::errand::{Errand, Limits, SendError, SendErrorKind, Sent, Take, head, not_connected};
+use super::tls::Offer;
+use super::{Client, Failed, JUST_USED, Keep, Link, Opened, SURELY_ALIVE};
+use crate::http::body::Upload;
 use crate::http::headers::to_http2;
 use crate::http::replay::Replay;
 use crate::http::timer::Wake;
+use crate::listen::io::Io;
 
 /// How often a request that nothing was done with goes out again: each time the connection that
 /// said so takes no more, so that the last finds a new one.
@@ -44,7 +47,8 @@ pub struct Connections {
     opening: Cell<usize>,
     /// Streams that the next connection will carry, judging by the last.
     expected: Cell<usize>,
-    waiting: Cell<usize>,
+    /// How many wait for a stream. This thread alone writes it; others show it.
+    waiting: Arc<AtomicU32>,
     bell: Rc<Notify>,
     newest: Cell<u64>,
     /// The newest when one was last found broken: those up to it may be broken too.
@@ -54,12 +58,12 @@ pub struct Connections {
 }
 
 impl Connections {
-    pub fn new(ping: Ping) -> Self {
+    pub fn new(ping: Ping, waiting: Arc<AtomicU32>) -> Self {
         Self {
             open: RefCell::default(),
             opening: Cell::new(0),
             expected: Cell::new(STREAMS),
-            waiting: Cell::new(0),
+            waiting,
             bell: Rc::default(),
             newest: Cell::new(0),
             suspect: Cell::new(0),
@@ -69,41 +73,37 @@ impl Connections {
     }
 
     /// Sends one request and waits for the head of its answer.
-    pub(super) async fn send(
+    pub(super) async fn send<A: Fn() -> Arc<[SocketAddr]>>(
         &self,
         client: &Client,
-        addresses: impl FnOnce() -> Arc<[SocketAddr]>,
         request: Request<Upload>,
-        progress: Option<Rc<Progress>>,
-        take: Take,
-        mut limits: Limits<'_>,
-    ) -> Result<Sent, SendError> {
+        offer: Offer,
+        errand: &Errand<'_, A>,
+    ) -> Result<Sent, Failed> {
+        let Errand { take, limits, progress, .. } = errand;
         let (original, upload) = request.into_parts();
+        let scheme = client.way.borrow().scheme();
         let body = Rc::new(RefCell::new(Replay::new(upload)));
         let whole = |body: &RefCell<Replay>| {
             let upload = body.borrow_mut().take()?;
             Some(Request::from_parts(original.clone(), upload))
         };
-        let mut addresses = Some(addresses);
-        let mut resolved = None;
         let mut resends = 0;
         loop {
-            let addresses =
-                || resolved.get_or_insert_with(|| (addresses.take().expect("asked once"))()).clone();
-            let fresh = take == Take::Fresh || resends > 0;
-            let (stream, reused) = match self.stream(client, addresses, take, fresh, &limits).await {
+            let fresh = *take == Take::Fresh || resends > 0;
+            let (stream, reused) = match self.stream(client, offer, fresh, errand).await {
                 Ok(found) => found,
-                Err(kind) => return Err(SendError { kind, unsent: whole(&body), reused: false }),
+                Err(unopened) => return Err(unopened.failed(whole(&body))),
             };
-            limits.now = Instant::now();
+            let since = Instant::now();
             // On what the caller has asked to be fresh, a failure says something of the backend.
-            let reused = reused && take != Take::Fresh;
+            let reused = reused && *take != Take::Fresh;
             let mut parts = original.clone();
-            to_http2(&mut parts);
+            to_http2(&mut parts, scheme.clone());
             let request = Request::from_parts(parts, Part::new(&body, &stream));
             let mut sender = stream.0.sender();
             let answer = pin!(sender.try_send_request(request));
-            let error = match head(answer, &limits, &progress).await {
+            let error = match head(answer, limits, since, progress).await {
                 Ok(Ok(response)) => {
                     let link = Link::Shared(Share::new(body, stream));
                     return Ok(Sent { response, link, reused });
@@ -111,7 +111,7 @@ impl Connections {
                 Ok(Err(error)) => error,
                 Err(kind) => {
                     body.borrow_mut().detach();
-                    return Err(SendError { kind, unsent: None, reused });
+                    return Err(Failed::Send(SendError { kind, unsent: None, reused }));
                 }
             };
             let never_sent = error.message().is_some();
@@ -124,7 +124,7 @@ impl Connections {
                 Lost::Refused | Lost::Leaving => whole(&body),
                 Lost::Reset | Lost::Broken => None,
             };
-            let kind = classify(error, &progress);
+            let kind = client.classify(error, progress, reused);
             match unsent {
                 Some(request) if resends < RESENDS && !matches!(kind, SendErrorKind::Upload) => {
                     resends += 1;
@@ -132,33 +132,37 @@ impl Connections {
                 }
                 unsent => {
                     body.borrow_mut().detach();
-                    return Err(SendError { kind, unsent, reused: reused && resends == 0 });
+                    let reused = reused && resends == 0;
+                    return Err(Failed::Send(SendError { kind, unsent, reused }));
                 }
             }
         }
     }
 
     /// A stream, and whether its connection has carried others.
-    async fn stream(
+    async fn stream<A: Fn() -> Arc<[SocketAddr]>>(
         &self,
         client: &Client,
-        addresses: impl FnOnce() -> Arc<[SocketAddr]>,
-        take: Take,
+        offer: Offer,
         fresh: bool,
-        limits: &Limits<'_>,
-    ) -> Result<(Rc<Stream>, bool), SendErrorKind> {
+        errand: &Errand<'_, A>,
+    ) -> Result<(Rc<Stream>, bool), Unopened> {
+        let Errand { take, limits, .. } = errand;
         let mut place: Option<Place<'_>> = None;
         let mut since = None;
         loop {
+            if offer == Offer::Both && client.speaks_http1() {
+                return Err(Unopened::Turned(None));
+            }
             let now = Instant::now();
             self.prune(client.keep.get(), now);
             let wish = Wish {
                 after: fresh.then(|| self.suspect.get()),
-                quiet: if take == Take::Lively { SURELY_ALIVE } else { Duration::MAX },
+                quiet: if *take == Take::Lively { SURELY_ALIVE } else { Duration::MAX },
             };
             let choice = self.choose(wish, place.is_some(), now);
             let limit = match choice {
-                Choice::Take(place) => match self.take(place, take, now).await {
+                Choice::Take(place) => match self.take(place, *take, now).await {
                     Some(stream) => return Ok((stream, true)),
                     None => continue,
                 },
@@ -167,11 +171,12 @@ impl Connections {
                     if let Some(instead) = instead {
                         self.open.borrow_mut().remove(instead);
                     }
-                    return Ok((self.open(client, &addresses(), limits).await?, false));
+                    let addresses = (errand.addresses)();
+                    return Ok((self.open(client, &addresses, limits, offer).await?, false));
                 }
                 Choice::Wait => limits.connect,
-                Choice::Full if place.is_none() && self.waiting.get() >= limits.max_held => {
-                    return Err(SendErrorKind::Full { waited: false });
+                Choice::Full if place.is_none() && self.waiting() >= limits.max_held => {
+                    return Err(SendErrorKind::Full { waited: false }.into());
                 }
                 Choice::Full => limits.hold,
             };
@@ -179,8 +184,10 @@ impl Connections {
             limits.timer.set(*since.get_or_insert(now), limit);
             match limits.timer.limit(self.bell.notified()).await {
                 Ok(()) => {}
-                Err(Wake::Due) if choice == Choice::Full => return Err(SendErrorKind::Full { waited: true }),
-                Err(wake) => return Err(not_connected(wake)),
+                Err(Wake::Due) if choice == Choice::Full => {
+                    return Err(SendErrorKind::Full { waited: true }.into());
+                }
+                Err(wake) => return Err(not_connected(wake).into()),
             }
         }
     }
@@ -193,7 +200,7 @@ impl Connections {
             *seen = connection.seen(now);
         }
         // Who has been called goes first, whoever else waits.
-        let before = if waits { 0 } else { self.waiting.get() };
+        let before = if waits { 0 } else { self.waiting() };
         let queue = Queue { opening: self.opening.get(), expected: self.expected.get(), before };
         choose(&seen[..count], wish, queue)
     }
@@ -217,29 +224,55 @@ impl Connections {
         client: &Client,
         addresses: &[SocketAddr],
         limits: &Limits<'_>,
-    ) -> Result<Rc<Stream>, SendErrorKind> {
+        offer: Offer,
+    ) -> Result<Rc<Stream>, Unopened> {
         let opening = Opening::new(self);
-        let (socket, _) = client.connect(addresses, limits).await?;
-        self.newest.set(self.newest.get() + 1);
-        let (id, bell) = (self.newest.get(), self.bell.clone());
-        let connection = Connection::open(socket, client.descriptors.take(), id, self.ping, bell);
-        let connection = match limits.timer.limit(connection).await {
-            Ok(Ok(connection)) => connection,
-            Ok(Err(error)) if is_nonsense(&error) => return Err(SendErrorKind::BadResponse(error)),
-            Ok(Err(error)) => return Err(SendErrorKind::Reset(error)),
-            Err(wake) => return Err(not_connected(wake)),
+        let connection = match client.open(addresses, limits, offer, None).await? {
+            Opened::Shared(connection) => connection,
+            Opened::Alone(alone) => {
+                // Whoever waits for a stream looks for a connection of that kind.
+                self.bell.notify_waiters();
+                return Err(Unopened::Turned(Some(alone)));
+            }
         };
         let stream = connection.enter();
-        let room = connection.seen(limits.now).room();
-        self.expected.set(connection.seen(limits.now).limit.min(STREAMS));
-        if !self.retired.get() {
-            self.open.borrow_mut().push(connection);
-        }
         drop(opening);
-        for _ in 0..room.min(self.waiting.get()) {
+        self.call(&connection);
+        Ok(stream)
+    }
+
+    /// Speaks first on a connection, and takes it up.
+    pub(super) async fn adopt(
+        &self,
+        client: &Client,
+        io: Io,
+        era: u64,
+        limits: &Limits<'_>,
+    ) -> Result<Rc<Connection>, SendErrorKind> {
+        self.newest.set(self.newest.get() + 1);
+        let connection = Connection::open(io, self.newest.get(), self.ping, self.bell.clone());
+        let connection = match limits.timer.limit(connection).await {
+            Ok(Ok(connection)) => connection,
+            Ok(Err(error)) => return Err(client.classify(error, &None, false)),
+            Err(wake) => return Err(not_connected(wake)),
+        };
+        self.expected.set(connection.seen(limits.now).limit.min(STREAMS));
+        if !self.retired.get() && era == client.era.get() {
+            self.open.borrow_mut().push(connection.clone());
+        }
+        Ok(connection)
+    }
+
+    /// Calls as many of those who wait as a connection has room for.
+    pub(super) fn call(&self, connection: &Connection) {
+        let room = connection.seen(Instant::now()).room();
+        for _ in 0..room.min(self.waiting()) {
             self.bell.notify_one();
         }
-        Ok(stream)
+    }
+
+    fn waiting(&self) -> usize {
+        self.waiting.load(Relaxed) as usize
     }
 
     /// A connection takes no more; neither need those that were opened before it be alive.
@@ -280,63 +313,31 @@ impl Connections {
         self.open.borrow_mut().retain(|connection| !connection.is_idle());
     }
 
-    /// Nothing is kept for later: each connection ends with the last stream that it carries.
-    pub fn retire(&self) {
-        self.retired.set(true);
+    /// Nothing that is open is asked again: each connection ends with the last stream that it carries.
+    pub fn leave_all(&self) {
         self.open.borrow_mut().clear();
     }
-}
 
-/// What is known of a request that got no answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Lost {
-    /// The backend did nothing with it, and takes others.
-    Refused,
-    /// The backend did nothing with it, and the connection takes no more.
-    Leaving,
-    /// The stream alone has ended. Nobody knows what was done.
-    Reset,
-    /// The connection has. Nor here.
-    Broken,
-}
-
-impl Lost {
-    /// RFC 9113 section 8.7.
-    fn of(error: &hyper::Error) -> Self {
-        let Some(error) = cause(error) else { return Self::Broken };
-        let refused = error.is_remote() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
-        match (error.is_reset(), error.is_go_away()) {
-            (true, _) if refused => Self::Refused,
-            (true, _) => Self::Reset,
-            // Streams that a GOAWAY leaves in place learn of the end, when it comes, in another way.
-            (_, true) if error.is_remote() => Self::Leaving,
-            _ => Self::Broken,
-        }
+    /// The same, and nothing is kept for later.
+    pub fn retire(&self) {
+        self.retired.set(true);
+        self.leave_all();
     }
-}
-
-/// Whether what came breaks the rules of HTTP/2.
-pub(super) fn is_nonsense(error: &hyper::Error) -> bool {
-    cause(error).is_some_and(|error| error.is_library())
-}
-
-fn cause(error: &hyper::Error) -> Option<&h2::Error> {
-    error.source()?.downcast_ref()
 }
 
 /// One who waits.
-struct Place<'a>(&'a Cell<usize>);
+struct Place<'a>(&'a AtomicU32);
 
 impl<'a> Place<'a> {
-    fn new(waiting: &'a Cell<usize>) -> Self {
-        waiting.set(waiting.get() + 1);
+    fn new(waiting: &'a AtomicU32) -> Self {
+        waiting.store(waiting.load(Relaxed) + 1, Relaxed);
         Self(waiting)
     }
 }
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        self.0.set(self.0.get() - 1);
+        self.0.store(self.0.load(Relaxed) - 1, Relaxed);
     }
 }
 

@@ -9,6 +9,7 @@ mod expectations;
 mod headers;
 mod hop_by_hop;
 mod hosts;
+mod http2;
 mod lengths;
 mod request_line;
 mod responses;

@@ -309,6 +309,9 @@ async fn serve(
     if let Some(authority) = parts.uri.authority() {
         fields.0.push((":authority".into(), authority.to_string()));
     }
+    if let Some(scheme) = parts.uri.scheme() {
+        fields.0.push((":scheme".into(), scheme.to_string()));
+    }
     let record = Request {
         method: parts.method.to_string(),
         target: parts.uri.path_and_query().map(ToString::to_string).unwrap_or_default(),

@@ -4,10 +4,12 @@ mod backend;
 mod client;
 mod config;
 mod h2_backend;
+pub mod h2_client;
 mod message;
 mod proxy;
 mod reply;
 mod tls;
+mod tls_front;
 mod wire;
 
 use std::future::Future;
@@ -17,10 +19,12 @@ pub use backend::Backend;
 pub use client::{Ask, Client};
 pub use config::Config;
 pub use h2_backend::{H2Backend, H2Reply};
+pub use h2_client::{Frame, FrameWire, H2Client};
 pub use message::{Request, Response};
 pub use proxy::{Line, Proxy};
 pub use reply::Reply;
 pub use tls::{Keys, TlsClient, TlsWire};
+pub use tls_front::TlsFront;
 pub use wire::Wire;
 
 /// The one limit of every wait in these tests.

@@ -55,6 +55,17 @@ impl Keys {
         Issuer::new(params, key)
     }
 
+    /// Writes a certificate for `names` that `authority` has signed, good from one year to another.
+    pub fn signed(&self, file: &str, names: &[&str], authority: &Issuer<'_, KeyPair>, years: (i32, i32)) {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let (mut params, key) = (CertificateParams::new(names).unwrap(), KeyPair::generate().unwrap());
+        params.not_before = rcgen::date_time_ymd(years.0, 1, 1);
+        params.not_after = rcgen::date_time_ymd(years.1, 1, 1);
+        let certificate = params.signed_by(&key, authority).unwrap();
+        std::fs::write(self.path(&format!("{file}.key")), key.serialize_pem()).unwrap();
+        std::fs::write(self.path(&format!("{file}.crt")), certificate.pem()).unwrap();
+    }
+
     pub fn path(&self, file: &str) -> PathBuf {
         self.0.join(file)
     }
@@ -98,8 +109,15 @@ impl TlsClient {
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(Anybody(provider)))
             .with_no_client_auth();
-        config.alpn_protocols = ["h2", "http/1.1"].map(|name| name.as_bytes().to_vec()).to_vec();
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
         Self { address, config: Arc::new(config) }
+    }
+
+    /// What it offers to speak.
+    pub fn offering(mut self, protocols: &[&str]) -> Self {
+        let config = Arc::make_mut(&mut self.config);
+        config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
+        self
     }
 
     /// One that shows a certificate of this subject.
@@ -138,6 +156,12 @@ impl TlsWire {
     /// The certificate that was shown.
     pub fn shown(&self) -> CertificateDer<'static> {
         self.stream.get_ref().1.peer_certificates().unwrap()[0].clone()
+    }
+
+    /// What was chosen of what was offered.
+    pub fn spoken(&self) -> Option<String> {
+        let chosen = self.stream.get_ref().1.alpn_protocol()?;
+        Some(String::from_utf8_lossy(chosen).into_owned())
     }
 
     pub fn is_resumed(&self) -> bool {

@@ -2,13 +2,18 @@
 //!
 //! A head that is not whole when its first bytes come is taken away from hyper, whose buffers weigh
 //! ten times as much, and goes back as soon as an empty line has come. Whether it is a good head is
-//! hyper's to say; how long it may take is `serve`'s.
+//! hyper's to say.
 
 use std::task::{Poll, ready};
+use std::time::Instant;
 
 use bytes::Bytes;
 
+use super::http1::refuse_slow_head;
+use super::{Conn, LEAVE_AFTER};
+use crate::http::timer::Wake;
 use crate::listen::io::Io;
+use crate::plan::ListenerLimits;
 
 /// What is read at a time.
 const PIECE: usize = 2048;
@@ -28,12 +33,27 @@ impl HalfHead {
         Self { io, bytes: bytes.to_vec() }
     }
 
-    pub fn into_io(self) -> Io {
-        self.io
+    /// Waits with nothing but its bytes until the head is whole, and gives the stream back as if
+    /// nothing had been read. `None`: its time was up, and it was answered with 408.
+    pub async fn whole(mut self, conn: &Conn, limits: &ListenerLimits) -> Option<Io> {
+        conn.watch.set(conn.head_began(), limits.header_timeout);
+        loop {
+            match conn.watch.limit(self.rest(limits.max_header_size)).await {
+                Ok(()) => return Some(self.io.with_unread(Bytes::from(self.bytes))),
+                Err(Wake::Due) => {
+                    refuse_slow_head(self.io, conn).await;
+                    return None;
+                }
+                Err(Wake::Cut) => {
+                    conn.watch.clear();
+                    conn.watch.set(Instant::now(), LEAVE_AFTER);
+                }
+            }
+        }
     }
 
     /// Waits until hyper can make something of it: an empty line, more than `limit`, or the end.
-    pub async fn rest(&mut self, limit: usize) {
+    async fn rest(&mut self, limit: usize) {
         std::future::poll_fn(|cx| {
             loop {
                 let mut piece = [0; PIECE];
@@ -54,11 +74,6 @@ impl HalfHead {
             }
         })
         .await;
-    }
-
-    /// The stream, as if nothing had been read from it.
-    pub fn whole(self) -> Io {
-        self.io.with_unread(Bytes::from(self.bytes))
     }
 }
 

@@ -1,0 +1,142 @@
+//! HTTP/1 towards one backend: connections that carry one request at a time.
+//!
+//! Start at [`Idle`]. Idle connections wait in a stack (last in, first out, so that the surplus ages
+//! and is closed). One that has been idle is used only after one more turn of the event loop, which
+//! shows an end of file that is already there (but for one used a moment ago by a request that can
+//! be sent again).
+
+use std::cell::{Cell, RefCell};
+use std::future::Future;
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use hyper::client::conn::http1::{self, SendRequest};
+
+use super::way::Pair;
+use super::{JUST_USED, Keep, SURELY_ALIVE, Take};
+use crate::http::body::Upload;
+use crate::listen::io::{Io, Traffic};
+
+/// hyper's read and write buffers grow up to this.
+const MAX_BUFFER: usize = 64 * 1024;
+
+/// The head of an answer comes within so many reads, all interim answers before it included. More
+/// of them than that are no hints but a flood, and hyper reads over them without counting.
+const MAX_HEAD_READS: u64 = 1024;
+
+/// A connection that carries one request at a time.
+pub struct Alone {
+    pub sender: SendRequest<Upload>,
+    pub born: Instant,
+    /// The client's when it was opened.
+    pub era: u64,
+    /// The only client that it may serve, where the backend has been told whose it is.
+    pub pair: Option<Pair>,
+    traffic: Arc<Traffic>,
+    /// By which of its reads the head that is waited for must have come.
+    head_by: Rc<Cell<u64>>,
+}
+
+impl Alone {
+    pub async fn open(io: Io, born: Instant, era: u64, pair: Option<Pair>) -> hyper::Result<Self> {
+        let traffic = io.traffic();
+        let (sender, connection) = http1::Builder::new().max_buf_size(MAX_BUFFER).handshake(io).await?;
+        let alone = Self { sender, born, era, pair, traffic, head_by: Rc::new(Cell::new(u64::MAX)) };
+        let (traffic, head_by) = (alone.traffic.clone(), alone.head_by.clone());
+        // Ends when either side closes it, when its sender is dropped, or when a head is too long.
+        tokio::task::spawn_local(async move {
+            let mut connection = pin!(connection.with_upgrades());
+            std::future::poll_fn(|cx| {
+                let over = connection.as_mut().poll(cx).is_ready() || traffic.reads() > head_by.get();
+                if over { Poll::Ready(()) } else { Poll::Pending }
+            })
+            .await;
+        });
+        Ok(alone)
+    }
+
+    /// A head is waited for from now on.
+    pub fn awaits_head(&self) {
+        self.head_by.set(self.traffic.reads() + MAX_HEAD_READS);
+    }
+
+    pub fn has_head(&self) {
+        self.head_by.set(u64::MAX);
+    }
+}
+
+/// Connections that wait for their next request, the one used last on top.
+#[derive(Default)]
+pub struct Idle(RefCell<Vec<Waiting>>);
+
+struct Waiting {
+    alone: Alone,
+    since: Instant,
+}
+
+impl Idle {
+    pub fn len(&self) -> usize {
+        self.0.borrow().len()
+    }
+
+    pub fn clear(&self) {
+        self.0.borrow_mut().clear();
+    }
+
+    /// One that is open still, of the right client, and used as lately as `take` asks.
+    pub async fn take(&self, take: Take, pair: Option<Pair>, idle: Duration, now: Instant) -> Option<Alone> {
+        let limit = match take {
+            Take::Idle => idle,
+            Take::Lively => SURELY_ALIVE.min(idle),
+            Take::Fresh => return None,
+        };
+        loop {
+            let waiting = self.pop(pair)?;
+            if now.saturating_duration_since(waiting.since) >= limit {
+                // Those below it have waited longer still; the sweep closes them.
+                self.0.borrow_mut().push(waiting);
+                return None;
+            }
+            let alone = waiting.alone;
+            let just_used = now.saturating_duration_since(waiting.since) < JUST_USED;
+            if take == Take::Idle && just_used && alone.sender.is_ready() {
+                return Some(alone);
+            }
+            tokio::task::yield_now().await;
+            if alone.sender.is_ready() {
+                return Some(alone);
+            }
+        }
+    }
+
+    fn pop(&self, pair: Option<Pair>) -> Option<Waiting> {
+        let mut stack = self.0.borrow_mut();
+        if pair.is_none() {
+            return stack.pop();
+        }
+        let place = stack.iter().rposition(|waiting| waiting.alone.pair == pair)?;
+        Some(stack.remove(place))
+    }
+
+    pub fn put(&self, alone: Alone, keep: Keep, now: Instant) {
+        let mut stack = self.0.borrow_mut();
+        if stack.len() >= keep.max_idle {
+            // What others may use is kept; what only this client may is worth more than the oldest.
+            if alone.pair.is_none() || keep.max_idle == 0 {
+                return;
+            }
+            stack.remove(0);
+        }
+        stack.push(Waiting { alone, since: now });
+    }
+
+    /// Closes what has been idle too long, or has been closed by the other side.
+    pub fn sweep(&self, limit: Duration, now: Instant) {
+        self.0.borrow_mut().retain(|waiting| {
+            !waiting.alone.sender.is_closed() && now.saturating_duration_since(waiting.since) < limit
+        });
+    }
+}
