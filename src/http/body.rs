@@ -4,7 +4,7 @@
 //! must live exactly as long as it does. [`Upload`] goes to a backend and notes how far it got.
 //! What the guards mean is not known here.
 
-use std::cell::{Cell, OnceCell};
+use std::cell::Cell;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -16,10 +16,10 @@ use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 
-use super::pace::{Pace, TooSlow};
+use super::pace::{PaceWatch, TooSlow};
 use super::replay::Replay;
 use super::serve::Call;
-use super::timer::{Timer, Wake, Wheel};
+use super::timer::{Wake, Wheel};
 use super::trailers;
 
 /// What travels inside a relayed body. Dropped without [`Guard::ended`]: the client went away.
@@ -238,15 +238,7 @@ pub struct Progress {
     bytes: Cell<u64>,
     moved: Cell<Option<Instant>>,
     state: Cell<UploadState>,
-    watch: Option<Watch>,
-}
-
-/// Sees to it that the client does not dawdle. The timer is made when it is first waited for: most
-/// bodies come with their heads.
-struct Watch {
-    pace: Cell<Pace>,
-    timer: OnceCell<Timer>,
-    wheel: Wheel,
+    watch: Option<PaceWatch>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -272,9 +264,7 @@ impl Progress {
 
     /// At least so many bytes per second that the client is waited for; 0 for any.
     pub fn at_least(self, rate: u64, wheel: &Wheel) -> Self {
-        let pace = Cell::new(Pace::new(rate));
-        let watch = || Watch { pace, timer: OnceCell::new(), wheel: wheel.clone() };
-        Self { watch: (rate != 0).then(watch), ..self }
+        Self { watch: (rate != 0).then(|| PaceWatch::new(rate, wheel)), ..self }
     }
 
     pub fn bytes(&self) -> u64 {
@@ -295,28 +285,12 @@ impl Progress {
         let now = Instant::now();
         self.bytes.set(self.bytes.get() + bytes as u64);
         self.moved.set(Some(now));
-        if let Some(watch) = &self.watch {
-            let mut pace = watch.pace.get();
-            pace.came(now, bytes);
-            watch.pace.set(pace);
-        }
+        self.watch.iter().for_each(|watch| watch.came(now, bytes));
     }
 
     /// Nothing is there. Ready once the client has been waited for too long.
     fn poll_too_slow(&self, cx: &mut Context<'_>) -> Poll<TooSlow> {
-        let Some(watch) = &self.watch else { return Poll::Pending };
-        let timer = watch.timer.get_or_init(|| Timer::new(&watch.wheel));
-        let mut pace = watch.pace.get();
-        // The clock is read once per wait, not once per look.
-        while !pace.is_waiting() || timer.poll(cx).is_ready() {
-            let now = Instant::now();
-            match pace.waits(now) {
-                Ok(left) => timer.set(now, left),
-                Err(too_slow) => return Poll::Ready(too_slow),
-            }
-            watch.pace.set(pace);
-        }
-        Poll::Pending
+        self.watch.as_ref().map_or(Poll::Pending, |watch| watch.poll_too_slow(cx))
     }
 }
 

@@ -1,9 +1,14 @@
-//! Whether a client sends its body fast enough: the decision, with the time passed in.
+//! Whether a client sends its body fast enough.
 //!
-//! Only the time that the client is waited for counts. While a backend reads nothing nobody asks
-//! the client for more, and its silence is not its fault. Effects are in `body`.
+//! [`Pace`] is the decision, with the time passed in, [`PaceWatch`] the clock and the timer beside
+//! it. Only the time that the client is waited for counts. While a backend reads nothing nobody
+//! asks the client for more, and its silence is not its fault. What follows is in `body`.
 
+use std::cell::{Cell, OnceCell};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
+
+use super::timer::{Timer, Wheel};
 
 /// What is averaged over, again and again; nobody is judged before its first end.
 pub const WINDOW: Duration = Duration::from_secs(10);
@@ -55,6 +60,43 @@ impl Pace {
         if let Some(since) = self.since.take() {
             self.waited += now.saturating_duration_since(since);
         }
+    }
+}
+
+/// Sees to it that the client does not dawdle.
+pub struct PaceWatch {
+    pace: Cell<Pace>,
+    /// Made when the client is first waited for: most bodies come with their heads.
+    timer: OnceCell<Timer>,
+    wheel: Wheel,
+}
+
+impl PaceWatch {
+    /// `least` in bytes per second.
+    pub fn new(least: u64, wheel: &Wheel) -> Self {
+        Self { pace: Cell::new(Pace::new(least)), timer: OnceCell::new(), wheel: wheel.clone() }
+    }
+
+    pub fn came(&self, now: Instant, bytes: usize) {
+        let mut pace = self.pace.get();
+        pace.came(now, bytes);
+        self.pace.set(pace);
+    }
+
+    /// Nothing is there. Ready once the client has been waited for too long.
+    pub fn poll_too_slow(&self, cx: &mut Context<'_>) -> Poll<TooSlow> {
+        let timer = self.timer.get_or_init(|| Timer::new(&self.wheel));
+        let mut pace = self.pace.get();
+        // The clock is read once per wait, not once per look.
+        while !pace.is_waiting() || timer.poll(cx).is_ready() {
+            let now = Instant::now();
+            match pace.waits(now) {
+                Ok(left) => timer.set(now, left),
+                Err(too_slow) => return Poll::Ready(too_slow),
+            }
+            self.pace.set(pace);
+        }
+        Poll::Pending
     }
 }
 
