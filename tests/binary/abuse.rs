@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::task::JoinHandle;
 
 use crate::process::{Folder, Running, get, pool};
@@ -77,6 +78,9 @@ async fn connected(running: &Running, count: usize) {
     eventually(&format!("{count} connections"), open).await;
 }
 
+/// What a good client's requests alone move.
+const SETTLED_KIB: usize = 128;
+
 /// Anonymous memory once it has stopped changing.
 async fn settled_kib(running: &Running) -> usize {
     let (mut last, mut same) = (0, 0);
@@ -84,7 +88,7 @@ async fn settled_kib(running: &Running) -> usize {
         // Idle connections are parked after a second.
         tokio::time::sleep(Duration::from_millis(100)).await;
         let now = running.anonymous_kib();
-        same = if now.abs_diff(last) <= last / 200 { same + 1 } else { 0 };
+        same = if now.abs_diff(last) <= SETTLED_KIB { same + 1 } else { 0 };
         last = now;
         same >= 15
     })
@@ -278,4 +282,57 @@ async fn without_descriptors_it_waits_says_so_once_and_recovers() {
 fn refusals(running: &Running) -> usize {
     let told = running.told();
     told.matches("not accepting").count() + told.matches("cannot accept").count()
+}
+
+#[tokio::test]
+async fn four_thousand_idle_connections_are_held_cheaply_and_given_back() {
+    const CROWD: usize = 4000;
+    // Their other ends are here.
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    setrlimit(Resource::Nofile, limit).unwrap();
+    let (backend, keys) = (Backend::start("a").await, Keys::new());
+    let running = start(&backend, "", &keys).await;
+    let [web, _] = running.addresses().await;
+    let good = Good::start(running.client().await);
+    let (start, before) = (running.descriptors(), settled_kib(&running).await);
+    let mut crowd = Vec::new();
+    for _ in 0..CROWD {
+        let mut wire = Wire::open(web).await;
+        wire.send(WHOLE).await;
+        assert_eq!(wire.response("GET").await.unwrap().status, 200);
+        crowd.push(wire);
+    }
+    connected(&running, CROWD + 1).await;
+    let grown = settled_kib(&running).await - before;
+    println!("{CROWD} idle connections hold {grown} KiB");
+    assert!(grown <= 6 * CROWD, "{grown} KiB");
+    // Every one of them is still there.
+    for wire in crowd.iter_mut().step_by(40) {
+        wire.send(WHOLE).await;
+        assert_eq!(wire.response("GET").await.expect("it was kept").status, 200);
+    }
+    drop(crowd);
+    good.end().await;
+    eventually("descriptors are given back", async || running.descriptors() <= start + 4).await;
+}
+
+#[tokio::test]
+async fn a_flood_of_handshakes_leaves_the_good_client_alone_and_nothing_behind() {
+    let (backend, keys) = (Backend::start("a").await, Keys::new());
+    let running = start(&backend, "", &keys).await;
+    let [_, tls] = running.addresses().await;
+    let (start, before) = (running.descriptors(), settled_kib(&running).await);
+    let good = Good::start(running.client().await);
+    for _ in 0..10 {
+        let hands = (0..100).map(|_| tokio::spawn(async move { TlsClient::new(tls).open(SITE).await }));
+        for hand in hands.collect::<Vec<_>>() {
+            drop(hand.await.unwrap());
+        }
+    }
+    good.end().await;
+    eventually("descriptors are given back", async || running.descriptors() <= start + 4).await;
+    let grown = settled_kib(&running).await.saturating_sub(before);
+    println!("a thousand handshakes left {grown} KiB");
+    assert!(grown <= 8 * 1024, "{grown} KiB were kept");
 }

@@ -56,7 +56,7 @@ async fn a_body_that_dribbles_is_a_408_and_its_backend_is_let_go() {
 async fn a_silent_body_is_cut_over_http_2_to_the_backend_as_well() {
     let backend = H2Backend::start("a").await;
     let text = format!("[pool.app]\nprotocol = \"h2c\"\nbackends = [{}]\n", backend.toml());
-    let proxy = Proxy::start(Config::from(text.as_str())).await;
+    let proxy = Proxy::start(Config::from(text.as_str()).server("workers = 1")).await;
     let mut wire = proxy.wire().await;
     let start = Instant::now();
     wire.send("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 10\r\n\r\nx").await;
@@ -131,3 +131,29 @@ async fn grpc_and_whoever_is_not_asked_for_more_and_any_rate_are_left_alone() {
         assert_eq!(wire.response("POST").await.expect(what).status, 200, "{what}");
     }
 }
+
+#[tokio::test]
+async fn whoever_ends_its_side_half_way_is_let_go_in_every_phase() {
+    let backend = Backend::start("a").await;
+    backend.hold();
+    let proxy = Proxy::over(&[&backend]).await;
+    let begins = ["", "GET / HT", "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 10\r\n\r\nx", WAITS];
+    let mut wires = Vec::new();
+    for bytes in begins {
+        let mut wire = proxy.wire().await;
+        wire.send(bytes).await;
+        wires.push(wire);
+    }
+    backend.seen(2).await;
+    for wire in &mut wires {
+        wire.finish().await;
+        // An answer or none, but an end.
+        wire.rest().await;
+    }
+    backend.release();
+    backend.deserted().await;
+    assert_eq!(proxy.client().get("/").await.status, 200);
+}
+
+/// Waits for an answer.
+const WAITS: &str = "GET / HTTP/1.1\r\nHost: h\r\n\r\n";
