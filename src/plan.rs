@@ -172,6 +172,8 @@ pub struct ListenerLimits {
     pub max_header_size: usize,
     pub max_headers: usize,
     pub max_body: u64,
+    /// Bytes per second of a request's body, while the client is waited for; 0 means any.
+    pub min_body_rate: u64,
     /// Streams that an HTTP/2 connection carries at a time.
     pub max_streams: u32,
     /// Streams that an HTTP/2 client may reset, unless it is trusted.

@@ -282,6 +282,14 @@ impl Worker {
             // Boxed, so that a parked connection keeps nothing of it.
             let serving = Box::pin(http1::connection(io, &visitor.conn, &visitor.limits, handle));
             match serving.await {
+                Served::HalfHead(half) => {
+                    // Boxed: most heads come whole.
+                    match Box::pin(half.whole(&visitor.conn, &visitor.limits)).await {
+                        Some(whole) => io = whole,
+                        None => return self.ended(&visitor, Served::SlowHead),
+                    }
+                    continue;
+                }
                 Served::Idle(idle) => io = idle,
                 served => return self.ended(&visitor, served),
             }
@@ -304,7 +312,7 @@ impl Worker {
 
     fn ended(&self, visitor: &Visitor, served: Served) {
         let reason = match served {
-            Served::Closed | Served::Idle(_) => return,
+            Served::Closed | Served::Idle(_) | Served::HalfHead(_) => return,
             Served::Refused(error) => {
                 self.proxy.refused(visitor, &error);
                 let large = error.is_parse_too_large();

@@ -150,7 +150,6 @@ const VALUES: &[(&str, &str)] = &[
 
 /// Keys that come with a later version, by the kind of place they belong to.
 const LATER_KEYS: &[(&str, &str)] = &[
-    ("listener.min_body_rate", "failover"),
     ("pool.outlier", "failover"),
     ("pool.panic_threshold", "failover"),
     ("pool.max_in_flight", "failover"),

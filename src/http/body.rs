@@ -4,21 +4,22 @@
 //! must live exactly as long as it does. [`Upload`] goes to a backend and notes how far it got.
 //! What the guards mean is not known here.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 
+use super::pace::{PaceWatch, TooSlow};
 use super::replay::Replay;
 use super::serve::Call;
-use super::timer::{Patience, Wake};
+use super::timer::{Patience, Wake, Wheel};
 use super::trailers;
 
 /// What travels inside a relayed body. Dropped without [`Guard::ended`]: the client went away.
@@ -248,6 +249,9 @@ pub struct Progress {
     bytes: Cell<u64>,
     moved: Cell<Option<Instant>>,
     state: Cell<UploadState>,
+    watch: Option<PaceWatch>,
+    over: Cell<bool>,
+    asks: RefCell<Option<Waker>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -258,15 +262,50 @@ pub enum UploadState {
     Done,
     /// More than the listener's `max_body`.
     TooLarge,
+    /// It came more slowly than the listener's `min_body_rate`.
+    TooSlow,
     /// The client broke off or sent what is no body.
     Failed,
 }
 
 impl Progress {
     /// `limit` in bytes, 0 for none.
-    pub fn new(limit: u64) -> Rc<Self> {
+    pub fn new(limit: u64) -> Self {
         let state = Cell::new(UploadState::Whole);
-        Rc::new(Self { limit, bytes: Cell::new(0), moved: Cell::new(None), state })
+        Self {
+            limit,
+            bytes: Cell::new(0),
+            moved: Cell::new(None),
+            state,
+            watch: None,
+            over: Cell::new(false),
+            asks: RefCell::default(),
+        }
+    }
+
+    /// Nobody wants the rest: whoever waits for it is told.
+    pub fn give_up(&self) {
+        self.over.set(true);
+        if let Some(waker) = self.asks.take() {
+            waker.wake();
+        }
+    }
+
+    /// Ready when nobody wants the rest.
+    fn poll_over(&self, cx: &Context<'_>) -> Poll<()> {
+        if self.over.get() {
+            return Poll::Ready(());
+        }
+        let mut asks = self.asks.borrow_mut();
+        if !asks.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            *asks = Some(cx.waker().clone());
+        }
+        Poll::Pending
+    }
+
+    /// At least so many bytes per second that the client is waited for; 0 for any.
+    pub fn at_least(self, rate: u64, wheel: &Wheel) -> Self {
+        Self { watch: (rate != 0).then(|| PaceWatch::new(rate, wheel)), ..self }
     }
 
     pub fn bytes(&self) -> u64 {
@@ -281,12 +320,26 @@ impl Progress {
     pub fn state(&self) -> UploadState {
         self.state.get()
     }
+
+    /// Bytes have come.
+    fn came(&self, bytes: usize) {
+        let now = Instant::now();
+        self.bytes.set(self.bytes.get() + bytes as u64);
+        self.moved.set(Some(now));
+        self.watch.iter().for_each(|watch| watch.came(now, bytes));
+    }
+
+    /// Nothing is there. Ready once the client has been waited for too long.
+    fn poll_too_slow(&self, cx: &mut Context<'_>) -> Poll<TooSlow> {
+        self.watch.as_ref().map_or(Poll::Pending, |watch| watch.poll_too_slow(cx))
+    }
 }
 
 /// A request body that ended before its end.
 #[derive(Debug)]
 pub enum UploadError {
     TooLarge,
+    TooSlow,
     /// The backend answered without asking for it.
     Unwanted,
     Client(hyper::Error),
@@ -298,6 +351,7 @@ impl fmt::Display for UploadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::TooLarge => "the request's body is larger than max_body",
+            Self::TooSlow => "the request's body comes more slowly than min_body_rate",
             Self::Unwanted => "nobody asked for the request's body",
             Self::Client(_) => "the client's body broke off",
             Self::Over => "the answer came before the end of the request",
@@ -308,7 +362,7 @@ impl fmt::Display for UploadError {
 impl std::error::Error for UploadError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::TooLarge | Self::Unwanted | Self::Over => None,
+            Self::TooLarge | Self::TooSlow | Self::Unwanted | Self::Over => None,
             Self::Client(error) => Some(error),
         }
     }
@@ -337,15 +391,21 @@ impl HttpBody for Upload {
         if progress.state.get() == UploadState::Whole {
             progress.state.set(UploadState::Moving);
         }
-        match std::task::ready!(Pin::new(&mut *incoming).poll_frame(cx)) {
+        let Poll::Ready(frame) = Pin::new(&mut *incoming).poll_frame(cx) else {
+            if progress.poll_over(cx).is_ready() {
+                return Poll::Ready(Some(Err(UploadError::Over)));
+            }
+            let TooSlow = std::task::ready!(progress.poll_too_slow(cx));
+            progress.state.set(UploadState::TooSlow);
+            return Poll::Ready(Some(Err(UploadError::TooSlow)));
+        };
+        match frame {
             Some(Ok(mut frame)) => {
                 if let Some(trailers) = frame.trailers_mut() {
                     trailers::keep_allowed(trailers);
                 }
-                let bytes = progress.bytes.get() + frame.data_ref().map_or(0, |data| data.len() as u64);
-                progress.bytes.set(bytes);
-                progress.moved.set(Some(Instant::now()));
-                if progress.limit != 0 && bytes > progress.limit {
+                progress.came(frame.data_ref().map_or(0, Bytes::len));
+                if progress.limit != 0 && progress.bytes() > progress.limit {
                     progress.state.set(UploadState::TooLarge);
                     return Poll::Ready(Some(Err(UploadError::TooLarge)));
                 }

@@ -22,6 +22,7 @@ pub mod forwarded;
 pub mod grpc;
 pub mod headers;
 pub mod max_forwards;
+pub mod pace;
 pub mod proxied;
 mod pseudo;
 pub mod replay;

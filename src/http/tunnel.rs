@@ -126,7 +126,9 @@ enum Over {
 }
 
 impl Half {
-    fn new(kept: Bytes) -> Self {
+    fn new(early: Bytes) -> Self {
+        // Even of no bytes, a slice keeps the buffer that hyper read into.
+        let kept = if early.is_empty() { Bytes::new() } else { early };
         Self { kept, bytes: 0, state: State::Open }
     }
 

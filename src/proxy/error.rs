@@ -19,6 +19,8 @@ pub enum ProxyError {
     Misdirected,
     /// The body is larger than `max_body`.
     TooLarge,
+    /// The body came more slowly than `min_body_rate`.
+    SlowUpload,
     /// The client's body broke off, or was none.
     BrokenUpload,
     NoRoute {
@@ -56,6 +58,7 @@ impl ProxyError {
             Self::BadRequest(bad) => bad.status(),
             Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::SlowUpload => StatusCode::REQUEST_TIMEOUT,
             Self::BrokenUpload => StatusCode::BAD_REQUEST,
             Self::NoRoute { .. } => StatusCode::NOT_FOUND,
             Self::NoBackend { .. } | Self::HoldTimeout { .. } | Self::Cut => StatusCode::SERVICE_UNAVAILABLE,
@@ -96,6 +99,7 @@ impl ProxyError {
         match self {
             Self::BadRequest(_) | Self::BrokenUpload | Self::Misdirected => End::BadRequest,
             Self::TooLarge => End::TooLarge,
+            Self::SlowUpload => End::IdleTimeout,
             Self::NoRoute { .. } | Self::NoUpgrade { .. } | Self::Panic => End::Ok,
             Self::NoBackend { .. } => End::NoBackend,
             Self::HoldTimeout { .. } => End::HoldTimeout,
@@ -123,6 +127,7 @@ impl ProxyError {
                 ("misdirected", "this connection was made for another name; open one for this host".into())
             }
             Self::TooLarge => ("too_large", "the request's body is larger than this listener takes".into()),
+            Self::SlowUpload => ("min_body_rate", "the request's body came too slowly".into()),
             Self::BrokenUpload => ("bad_request", "the request's body broke off".into()),
             Self::NoRoute { host, path } => {
                 ("no_route", format!("no route for host `{host}` and path `{path}`").into())
@@ -179,6 +184,9 @@ impl ProxyError {
     /// Whether the connection can carry another request: not after a head that we could not
     /// take at its word, nor with a body that nobody will read.
     pub fn closes(&self) -> bool {
-        matches!(self, Self::BadRequest(_) | Self::TooLarge | Self::BrokenUpload | Self::Cut)
+        matches!(
+            self,
+            Self::BadRequest(_) | Self::TooLarge | Self::SlowUpload | Self::BrokenUpload | Self::Cut
+        )
     }
 }

@@ -327,9 +327,17 @@ impl Guard for Box<Exchange> {
                 if let (Some(lease), Some(link), true) = (&lease, link, done) {
                     lease.post.give_back(link, now);
                 }
+                // Over HTTP/2 the client is then told to send no more of it (RFC 9113 section 8.1);
+                // over HTTP/1 its connection closes.
+                if let (Some(upload), true) = (&self.upload, self.version == Version::HTTP_2 && !done) {
+                    upload.give_up();
+                }
                 self.end = Some(End::Ok);
             }
-            Ending::Broken => self.end = Some(End::ResetDuringResponse),
+            Ending::Broken => {
+                let slow = self.upload.as_ref().is_some_and(|upload| upload.state() == UploadState::TooSlow);
+                self.end = Some(if slow { End::IdleTimeout } else { End::ResetDuringResponse });
+            }
             Ending::Stalled => self.end = Some(End::IdleTimeout),
             Ending::Late => self.end = Some(End::ResponseTimeout),
             Ending::Cut => self.end = Some(End::Drained),

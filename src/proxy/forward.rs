@@ -270,6 +270,7 @@ impl Attempt<'_> {
     fn give_up(&self, kind: SendErrorKind, exchange: &Exchange) -> ProxyError {
         match exchange.upload.as_ref().map(|upload| upload.state()) {
             Some(UploadState::TooLarge) => ProxyError::TooLarge,
+            Some(UploadState::TooSlow) => ProxyError::SlowUpload,
             Some(UploadState::Failed) => ProxyError::BrokenUpload,
             _ => ProxyError::Send { pool: self.pool.pool.name.to_string(), kind },
         }

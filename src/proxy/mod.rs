@@ -262,8 +262,11 @@ fn accept(exchange: &mut Exchange, incoming: Incoming) -> Result<Upload, ProxyEr
     if incoming.is_end_stream() {
         return Ok(Upload::Empty);
     }
-    let limit = exchange.visitor.limits.max_body;
-    let progress = Progress::new(limit);
+    let limits = &exchange.visitor.limits;
+    let limit = limits.max_body;
+    // A gRPC call may stay open and silent for as long as both sides like.
+    let rate = if exchange.rpc.is_some() { 0 } else { limits.min_body_rate };
+    let progress = Rc::new(Progress::new(limit).at_least(rate, &exchange.proxy.wheel));
     exchange.upload = Some(progress.clone());
     if limit != 0 && incoming.size_hint().lower() > limit {
         return Err(ProxyError::TooLarge);

@@ -46,8 +46,11 @@ pub fn open(mut exchange: Box<Exchange>, client: OnUpgrade, backend: OnUpgrade, 
 fn side(upgraded: Upgraded) -> Side {
     match upgraded.downcast::<Io>() {
         Ok(parts) => {
-            let (stream, descriptor) = parts.io.into_stream();
-            Side { pipe: Pipe::Connection(stream, descriptor), early: parts.read_buf }
+            let (stream, descriptor, unread) = parts.io.into_stream();
+            let read = parts.read_buf;
+            // Both are empty but for a client that was in a hurry after it had been slow.
+            let early = if unread.is_empty() { read } else { [read, unread].concat().into() };
+            Side { pipe: Pipe::Connection(stream, descriptor), early }
         }
         Err(stream) => Side { pipe: Pipe::Shared(TokioIo::new(stream)), early: Bytes::new() },
     }

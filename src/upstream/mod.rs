@@ -298,7 +298,7 @@ impl Client {
     /// What an error of the codec means. A refusal of our certificate comes as one.
     fn classify(&self, error: hyper::Error, progress: &Option<Rc<Progress>>, reused: bool) -> SendErrorKind {
         let state = progress.as_ref().map(|progress| progress.state());
-        if matches!(state, Some(UploadState::TooLarge | UploadState::Failed)) {
+        if matches!(state, Some(UploadState::TooLarge | UploadState::TooSlow | UploadState::Failed)) {
             return SendErrorKind::Upload;
         }
         if !reused

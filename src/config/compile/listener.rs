@@ -131,6 +131,7 @@ fn limits(listener: &Listener) -> ListenerLimits {
             .expect("checked to be at most 64 KiB"),
         max_headers: listener.max_headers,
         max_body: listener.max_body.value.0,
+        min_body_rate: listener.min_body_rate.value.0,
         max_streams: listener.http2.max_streams,
         max_resets_per_second: listener.http2.max_resets_per_second,
     }

@@ -26,7 +26,7 @@ use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::spelling::{EnvName, FilePath, HostName, LogLevel, OneOf, Size, Spelled, spelled};
+use super::spelling::{EnvName, FilePath, HostName, LogLevel, OneOf, Rate, Size, Spelled, spelled};
 use crate::plan::{AccessFormat, AdminBind, ClientIpFrom, EventFormat, LogOutput, OnFull, ProxyProtocol};
 
 /// Pintle's configuration.
@@ -185,6 +185,8 @@ pub(crate) struct Listener {
     pub(crate) max_headers: usize,
     /// Bytes of one request body; 0B means no limit.
     pub(crate) max_body: Spelled<Size>,
+    /// Of a request's body, averaged over 10 s in which the client is waited for; slower is a 408. 0B/s means any.
+    pub(crate) min_body_rate: Spelled<Rate>,
     /// Limits of one HTTP/2 connection.
     pub(crate) http2: Http2,
 }
@@ -220,6 +222,7 @@ impl Default for Listener {
             max_header_size: spelled("32KiB"),
             max_headers: 100,
             max_body: spelled("0B"),
+            min_body_rate: spelled("240B/s"),
             http2: Http2::default(),
         }
     }
