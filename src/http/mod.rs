@@ -33,6 +33,7 @@ pub mod timer;
 pub mod trailers;
 pub mod tunnel;
 pub mod upgrade;
+pub mod upload;
 
 #[cfg(test)]
 mod fuzz;

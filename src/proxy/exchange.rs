@@ -13,13 +13,14 @@ use http::{HeaderValue, Method, Request, StatusCode, Uri, Version};
 use hyper::body::Incoming;
 
 use super::{Proxy, Visitor};
-use crate::http::body::{Ending, Guard, Progress, UploadState};
+use crate::http::body::{Ending, Guard};
 use crate::http::forwarded::Peer;
 use crate::http::grpc::Rpc;
 use crate::http::headers::{request_id, trace_id};
 use crate::http::serve::Call;
 use crate::http::target::Target;
 use crate::http::timer::{Patience, Timer};
+use crate::http::upload::{Progress, UploadState};
 use crate::live::{Route, View};
 use crate::plan::Scheme;
 use crate::pool::Pool;

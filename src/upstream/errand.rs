@@ -15,8 +15,8 @@ use super::Link;
 use super::connect::ConnectError;
 use super::tls::TlsFault;
 use super::way::Pair;
-use crate::http::body::{Progress, Upload};
 use crate::http::timer::{Patience, Timer, Wake};
+use crate::http::upload::{Progress, Upload};
 
 /// A backend's answer, and the connection to give back when its body has ended.
 pub struct Sent {

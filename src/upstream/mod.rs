@@ -28,7 +28,7 @@ pub use self::errand::{Errand, Limits, SendError, SendErrorKind, Sent, Take};
 use self::errand::{head, not_connected};
 use self::tls::{Offer, TlsFault, Version};
 pub use self::way::{NOWHERE, Pair, Way};
-use crate::http::body::{Progress, Upload, UploadState};
+use crate::http::upload::{Progress, Upload, UploadState};
 use crate::listen::Descriptors;
 use crate::listen::io::Io;
 use crate::plan::PoolProtocol;
