@@ -133,7 +133,9 @@ async fn a_tunnel_asked_for_in_pieces_keeps_the_bytes_that_came_too_early() {
     backend.reply(Reply::upgrade("chat", ""));
     let proxy = Proxy::over(&[&backend]).await;
     let mut wire = proxy.wire().await;
-    wire.send("GET / HTTP/1.1\r\nHost: h\r\nConnection: upgrade\r\n").await;
+    // So long that what follows it is not read in one go with it.
+    let pad = "x".repeat(8000);
+    wire.send(format!("GET / HTTP/1.1\r\nHost: h\r\nX-Pad: {pad}\r\nConnection: upgrade\r\n")).await;
     is_silent(&mut wire, Duration::from_millis(50)).await;
     let early = "early ".repeat(3000);
     wire.send(format!("Upgrade: chat\r\n\r\n{early}")).await;
