@@ -19,8 +19,25 @@ class Backend(asyncio.Protocol):
         self.transport = transport
 
     def data_received(self, data):
-        *heads, self.read = (self.read + data).split(b"\r\n\r\n")
-        self.transport.write(self.answer * len(heads))
+        self.read += data
+        answers = 0
+        while (end := self.message_end()) is not None:
+            self.read = self.read[end:]
+            answers += 1
+        self.transport.write(self.answer * answers)
+
+    def message_end(self):
+        """Where the first message ends, or None while it has not."""
+        head = self.read.find(b"\r\n\r\n")
+        if head < 0:
+            return None
+        fields, body = self.read[:head].lower(), head + 4
+        if b"\r\ntransfer-encoding: chunked" in fields:
+            last = self.read.find(b"\r\n0\r\n\r\n", body - 2)
+            return None if last < 0 else last + 7
+        length = fields.partition(b"\r\ncontent-length: ")[2].partition(b"\r\n")[0]
+        end = body + int(length or 0)
+        return end if len(self.read) >= end else None
 
 
 async def main(names):
