@@ -275,6 +275,8 @@ pub struct PoolPlan {
     pub host: HostHeader,
     pub slow_start: Duration,
     pub via: bool,
+    /// Requests and tunnels that each backend has at a time; 0: no limit.
+    pub max_in_flight: u32,
     pub hold: HoldPlan,
     pub health: Option<HealthPlan>,
     pub timeouts: TimeoutsPlan,

@@ -322,6 +322,9 @@ pub fn publish(pool: &Pool, fleet: &Fleet, now: Instant) -> usize {
     for member in &members {
         member.vitals.set_standing(member.standing(), member.phase() != Phase::Active);
     }
+    for member in &members {
+        member.vitals.load.limit(pool.plan.max_in_flight);
+    }
     let hashes = matches!(pool.plan.policy, PolicyPlan::IpHash(_) | PolicyPlan::ConsistentHash(_));
     let candidates: Vec<_> = members
         .iter()
@@ -339,11 +342,15 @@ pub fn publish(pool: &Pool, fleet: &Fleet, now: Instant) -> usize {
             Seat { index, name: member.plan.name.clone(), weight, load: member.vitals.load.clone() }
         })
         .collect();
+    for (place, member) in members.iter().enumerate() {
+        member.vitals.set_seated(seats.iter().any(|seat| seat.index == place));
+    }
     let open = seats.len();
     pool.publish(Roster::build(&pool.plan.policy, &pool.plan.name, seats));
     if open > 0 {
         pool.shared.hold.wake();
     }
+    pool.shared.hold.wake_bound();
     open
 }
 

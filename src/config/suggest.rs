@@ -155,7 +155,6 @@ const LATER_KEYS: &[(&str, &str)] = &[
     ("pool.health.grpc", "TLS and HTTP/2"),
     ("pool.outlier", "failover"),
     ("pool.panic_threshold", "failover"),
-    ("pool.max_in_flight", "failover"),
     ("route.retry.budget", "failover"),
     ("route.websocket.drain", "pacing of drains"),
 ];

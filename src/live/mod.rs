@@ -106,7 +106,8 @@ impl View {
             let posts = pool.backends.iter().map(|backend| {
                 let post = known.remove(&Arc::as_ptr(&backend.vitals)).unwrap_or_else(|| {
                     let (vitals, way) = (backend.vitals.clone(), backend.way.clone());
-                    Post::new(vitals, site.thread, keep, way, site.descriptors.clone())
+                    let hold = pool.shared.hold.clone();
+                    Post::new(vitals, site.thread, keep, way, hold, site.descriptors.clone())
                 });
                 post.client.set(keep, &backend.way);
                 post

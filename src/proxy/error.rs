@@ -28,6 +28,10 @@ pub enum ProxyError {
     NoBackend {
         pool: String,
     },
+    /// Everybody who is up has as many requests as may be, and so has the line.
+    Full {
+        pool: String,
+    },
     HoldTimeout {
         pool: String,
     },
@@ -57,7 +61,9 @@ impl ProxyError {
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::BrokenUpload => StatusCode::BAD_REQUEST,
             Self::NoRoute { .. } => StatusCode::NOT_FOUND,
-            Self::NoBackend { .. } | Self::HoldTimeout { .. } | Self::Cut => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NoBackend { .. } | Self::Full { .. } | Self::HoldTimeout { .. } | Self::Cut => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Self::Send { kind, .. } => match kind {
                 SendErrorKind::Timeout | SendErrorKind::Connect(ConnectError::Timeout) => {
                     StatusCode::GATEWAY_TIMEOUT
@@ -81,7 +87,7 @@ impl ProxyError {
             Self::BadRequest(_) | Self::BrokenUpload | Self::Misdirected => End::BadRequest,
             Self::TooLarge => End::TooLarge,
             Self::NoRoute { .. } | Self::NoUpgrade { .. } | Self::Panic => End::Ok,
-            Self::NoBackend { .. } => End::NoBackend,
+            Self::NoBackend { .. } | Self::Full { .. } => End::NoBackend,
             Self::HoldTimeout { .. } => End::HoldTimeout,
             Self::Cut => End::Drained,
             Self::BadResponse { .. } => End::ResetBeforeResponse,
@@ -114,8 +120,11 @@ impl ProxyError {
             Self::NoBackend { pool } => {
                 ("no_backend", format!("every backend of pool {pool} is down or draining").into())
             }
+            Self::Full { pool } => {
+                ("no_backend", format!("every backend of pool {pool} that is up is full").into())
+            }
             Self::HoldTimeout { pool } => {
-                ("hold_timeout", format!("no backend of pool {pool} came up in time").into())
+                ("hold_timeout", format!("no backend of pool {pool} could take it in time").into())
             }
             Self::NoUpgrade { pool } => {
                 ("no_upgrade", format!("no upgrade over HTTP/2, which pool {pool} speaks").into())

@@ -45,12 +45,22 @@ pub async fn run(
     message.ticket = message.ticket.take().filter(|ticket| ticket.is_for(&pool.pool.shared.hold));
     loop {
         let visit = Visit { claim: shown.claim(), key, tried: &message.tried, now };
-        let others_wait = message.ticket.is_none() && pool.pool.shared.hold.waiting() > 0;
-        if others_wait && again.is_none() && pool.deals_anew(&visit) {
-            attempt.wait(exchange, view, message).await?;
-            return Ok(None);
+        let hold = &pool.pool.shared.hold;
+        if message.ticket.is_none() && again.is_none() && hold.waiting() > 0 {
+            let line = match pool.line_before(&visit) {
+                Some(place) => Some(Line { wants: Some(place), full: true }),
+                None if hold.has_unbound() && pool.deals_anew(&visit) => {
+                    Some(Line { wants: None, full: pool.waits_for_slots() })
+                }
+                None => None,
+            };
+            if let Some(line) = line {
+                attempt.wait(line, exchange, view, message).await?;
+                return Ok(None);
+            }
         }
-        let picked = again.take().map_or_else(|| pool.pick(&visit, &exchange.call.timer), Ok);
+        let ticket = message.ticket.as_ref();
+        let picked = again.take().map_or_else(|| pool.pick(&visit, ticket, &exchange.call.timer), Ok);
         let (lease, stick) = match picked {
             Ok(picked) => picked,
             Err(NoBackend::BoundToDown) => return Err(attempt.no_backend()),
@@ -60,7 +70,20 @@ pub async fn run(
                     return Err(attempt.give_up(kind, exchange));
                 }
                 message.tried = Tried::default();
-                attempt.wait(exchange, view, message).await?;
+                attempt.wait(Line::default(), exchange, view, message).await?;
+                return Ok(None);
+            }
+            Err(NoBackend::Full) => {
+                // A slot of the one that failed it would be no help.
+                if let Some(kind) = failed_there {
+                    return Err(attempt.give_up(kind, exchange));
+                }
+                message.tried = Tried::default();
+                attempt.wait(Line { wants: None, full: true }, exchange, view, message).await?;
+                return Ok(None);
+            }
+            Err(NoBackend::BoundToFull(place)) => {
+                attempt.wait(Line { wants: Some(place), full: true }, exchange, view, message).await?;
                 return Ok(None);
             }
         };
@@ -131,6 +154,15 @@ fn connect_result(error: &ConnectError) -> ConnectResult {
         ConnectError::Tls(_) => ConnectResult::TlsError,
         ConnectError::Unreachable | ConnectError::Local(_) => ConnectResult::Error,
     }
+}
+
+/// What a request waits for.
+#[derive(Default)]
+struct Line {
+    /// The backend that it is bound to, where only that one will do.
+    wants: Option<usize>,
+    /// For a slot, not for somebody to come up.
+    full: bool,
 }
 
 /// One request's dealings with one pool.
@@ -212,14 +244,23 @@ impl Attempt<'_> {
     /// Waits, its place in line kept, until it is worth trying again.
     async fn wait(
         &self,
+        line: Line,
         exchange: &mut Exchange,
         view: &Rc<View>,
         message: &mut Message,
     ) -> Result<(), ProxyError> {
         let (pool, plan) = (&self.pool.pool, &self.pool.pool.plan.hold);
+        let wants = line.wants.map(|place| &self.pool.posts[place].vitals);
         let ticket = match message.ticket.take() {
-            Some(ticket) => ticket,
-            None => pool.shared.hold.join(plan.max).ok_or_else(|| self.no_backend())?,
+            Some(ticket) => {
+                ticket.wants(wants);
+                ticket.give_up_slot();
+                ticket
+            }
+            None => pool.shared.hold.join(plan.max, wants).ok_or_else(|| match line.full {
+                true => ProxyError::Full { pool: pool.name.to_string() },
+                false => self.no_backend(),
+            })?,
         };
         let now = Instant::now();
         let since = *message.held_since.get_or_insert(now);
@@ -229,9 +270,15 @@ impl Attempt<'_> {
         if self.pool.is_stale() || !Rc::ptr_eq(view, &self.proxy.view()) {
             return Ok(());
         }
-        pool.shared.hurry.notify_waiters();
+        self.pool.offer_slots();
+        if !line.full {
+            pool.shared.hurry.notify_waiters();
+        }
         let timer = &exchange.call.timer;
         let left = plan.timeout.saturating_sub(now.saturating_duration_since(since));
+        if left.is_zero() {
+            return Err(ProxyError::HoldTimeout { pool: pool.name.to_string() });
+        }
         timer.set(now, left.min(self.left(exchange, now)));
         let called = timer.limit(ticket.called()).await;
         exchange.waited += now.elapsed();

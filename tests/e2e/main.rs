@@ -20,6 +20,7 @@ mod hold;
 mod hostile;
 mod http2;
 mod hygiene;
+mod max_in_flight;
 mod proxy_out;
 mod reload;
 mod responses;

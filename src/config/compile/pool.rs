@@ -50,6 +50,7 @@ impl Compiler<'_, '_> {
             host: pool.host.value,
             slow_start: pool.slow_start.value,
             via: pool.via,
+            max_in_flight: pool.max_in_flight,
             hold: HoldPlan { max: pool.hold.max, timeout: pool.hold.timeout.value },
             health,
             timeouts: timeouts(&pool.timeouts),

@@ -46,6 +46,9 @@ pub(crate) struct Pool {
     pub(crate) slow_start: Spelled<Duration>,
     /// Whether backends see a Via header; some stop compressing when they do.
     pub(crate) via: bool,
+    /// Requests and tunnels that each backend has at a time, over all threads; 0 is no limit.
+    #[schemars(range(min = 0, max = 1_000_000))]
+    pub(crate) max_in_flight: u32,
     /// Requests that wait while no backend can take them.
     pub(crate) hold: Hold,
     /// The cookie of sticky_cookie; kept under every policy.
@@ -72,6 +75,7 @@ impl Default for Pool {
             ip_prefix: Prefix::default(),
             slow_start: spelled("0s"),
             via: false,
+            max_in_flight: 0,
             hold: Hold::default(),
             sticky: Sticky::default(),
             health: None,

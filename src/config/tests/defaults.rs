@@ -110,6 +110,7 @@ fn a_pool_needs_only_its_backends() {
         host: HostHeader::Preserve,
         slow_start: Duration::ZERO,
         via: false,
+        max_in_flight: 0,
         hold: HoldPlan { max: 256, timeout: 2 * SECOND },
         health: Some(HealthPlan {
             probe: Probe::Tcp,
