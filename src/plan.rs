@@ -224,13 +224,17 @@ pub enum TemplatePart {
     PathAndQuery,
 }
 
-/// When a failed attempt may go elsewhere. `attempts` counts sends and is at least 1.
+/// When a failed attempt may go elsewhere. `attempts` counts sends and is at least 1. `budget` is
+/// the share of the route's requests that may be sent again, 0 to 1.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RetryPlan {
     pub attempts: u32,
     pub connect: bool,
     pub reset_before_response: bool,
     pub response_timeout: bool,
+    /// Answers after which another backend is asked.
+    pub statuses: Vec<StatusCode>,
+    pub budget: f64,
 }
 
 #[derive(Clone, Debug, Default, PartialEq)]

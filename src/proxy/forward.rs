@@ -1,5 +1,6 @@
 //! The attempts: pick, send, decide, until there is an answer or none is to be had.
 
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -15,7 +16,8 @@ use crate::live::{Route, View};
 use crate::plan::{PoolProtocol, SendProxy};
 use crate::pool::backend::Lease;
 use crate::pool::{self, NoBackend, Tried, Visit};
-use crate::telemetry::{ConnectResult, RetryReason};
+use crate::route::budget::Budget;
+use crate::telemetry::{ConnectResult, RetryReason, Stick};
 use crate::upstream::{ConnectError, Errand, Limits, SendError, SendErrorKind, Sent, Take};
 
 /// Sends the request to a backend of the route's pool. `None`: it waited for one, and has to
@@ -39,6 +41,11 @@ pub async fn run(
     let mut now = if message.held_since.is_some() { Instant::now() } else { exchange.start };
     // Whom to ask once more, on a fresh connection.
     let mut again = None;
+    // An answer that is not passed on unless there is no other.
+    let mut refused: Option<Box<Answered>> = None;
+    if message.held_since.is_none() {
+        attempt.budget(exchange).borrow_mut().came(now);
+    }
     // Why the last backend is not asked again, while it may well stand open.
     let mut failed_there = None;
     // A place in the line of another pool, before a reload, is none in this one's.
@@ -46,7 +53,7 @@ pub async fn run(
     loop {
         let visit = Visit { claim: shown.claim(), key, tried: &message.tried, now };
         let hold = &pool.pool.shared.hold;
-        if message.ticket.is_none() && again.is_none() && hold.waiting() > 0 {
+        if message.ticket.is_none() && again.is_none() && refused.is_none() && hold.waiting() > 0 {
             let line = match pool.line_before(&visit) {
                 Some(place) => Some(Line { wants: Some(place), full: true }),
                 None if hold.has_unbound() && pool.deals_anew(&visit) => {
@@ -61,6 +68,13 @@ pub async fn run(
         }
         let ticket = message.ticket.as_ref();
         let picked = again.take().map_or_else(|| pool.pick(&visit, ticket, &exchange.call.timer), Ok);
+        // Where nobody else can be asked, an answer that the route did not take is what there is.
+        if picked.is_err()
+            && let Some(refused) = refused.take()
+        {
+            return Ok(Some(attempt.pass_on(exchange, message, &shown, *refused)));
+        }
+        refused = None;
         let (lease, stick) = match picked {
             Ok(picked) => picked,
             Err(NoBackend::BoundToDown) => return Err(attempt.no_backend()),
@@ -94,22 +108,29 @@ pub async fn run(
 
         let failed = match attempt.send(exchange, message, &lease, now).await {
             Ok(sent) => {
-                let clock = pool.pool.plan.sticky.then(unix_now);
-                let secure = exchange.visitor.secured.is_some();
-                let cookie =
-                    clock.and_then(|clock| stamp(&pool.pool, &lease.post, &shown, stick, clock, secure));
-                return Ok(Some(message.answered(exchange, lease, sent, cookie)));
+                let answered = Answered { lease, sent, stick };
+                if !attempt.asks_elsewhere(exchange, message, &answered) {
+                    return Ok(Some(attempt.pass_on(exchange, message, &shown, answered)));
+                }
+                pool.pool.series.retried(proxy.thread, RetryReason::Status);
+                message.tried.add(answered.lease.place);
+                refused = Some(Box::new(answered));
+                now = Instant::now();
+                continue;
             }
             Err(failed) => failed,
         };
         let failure = message.failure(exchange, &failed, stick);
         let verdict = retry::decide(&failure, &route.plan.retry);
-        if verdict == Verdict::GiveUp || !message.restore(failed.unsent, exchange) {
+        now = Instant::now();
+        if verdict == Verdict::GiveUp
+            || !message.restore(failed.unsent, exchange)
+            || (retry::costs(verdict, failure.what) && !attempt.affords(exchange, now))
+        {
             return Err(attempt.give_up(failed.kind, exchange));
         }
         attempt.fresh = verdict == Verdict::SameFresh;
         pool.pool.series.retried(proxy.thread, reason(failure.what, verdict));
-        now = Instant::now();
         if attempt.fresh {
             again = Some((lease, stick));
         } else {
@@ -124,6 +145,7 @@ fn reason(what: What, verdict: Verdict) -> RetryReason {
         (Verdict::SameFresh, _) => RetryReason::StaleConnection,
         (_, What::Connect) => RetryReason::Connect,
         (_, What::Timeout) => RetryReason::ResponseTimeout,
+        (_, What::Status) => RetryReason::Status,
         (_, What::Reset | What::Final) => RetryReason::ResetBeforeResponse,
     }
 }
@@ -174,7 +196,52 @@ struct Attempt<'a> {
     fresh: bool,
 }
 
+/// A backend's answer, on its way.
+struct Answered {
+    lease: Lease,
+    sent: Sent,
+    stick: Stick,
+}
+
 impl Attempt<'_> {
+    /// Takes an answer into the exchange, with the cookie that belongs to it.
+    fn pass_on(
+        &self,
+        exchange: &mut Exchange,
+        message: &mut Message,
+        shown: &Shown,
+        answered: Answered,
+    ) -> Answer {
+        let Answered { lease, sent, stick } = answered;
+        let pool = &self.pool.pool;
+        let clock = pool.plan.sticky.then(unix_now);
+        let secure = exchange.visitor.secured.is_some();
+        let cookie = clock.and_then(|clock| stamp(pool, &lease.post, shown, stick, clock, secure));
+        message.answered(exchange, lease, sent, cookie)
+    }
+
+    /// Whether the route wants another backend's answer, and can afford it.
+    fn asks_elsewhere(&self, exchange: &Exchange, message: &mut Message, answered: &Answered) -> bool {
+        let plan = &self.route.plan.retry;
+        plan.statuses.contains(&answered.sent.response.status())
+            && retry::decide(&message.bad_answer(exchange, answered.stick), plan) == Verdict::Elsewhere
+            && message.restore(None, exchange)
+            && self.affords(exchange, Instant::now())
+    }
+
+    fn budget<'a>(&self, exchange: &'a Exchange) -> &'a RefCell<Budget> {
+        &exchange.view.budgets[exchange.route.expect("a request that is forwarded has a route")]
+    }
+
+    /// Whether the route's budget allows one more to be sent again.
+    fn affords(&self, exchange: &Exchange, now: Instant) -> bool {
+        let may = self.budget(exchange).borrow_mut().spend(now);
+        if !may {
+            self.pool.pool.series.retry_refused(self.proxy.thread);
+        }
+        may
+    }
+
     /// One send to one backend.
     async fn send(
         &mut self,

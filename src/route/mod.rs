@@ -4,6 +4,7 @@
 //! answers that need no backend, `split` deals one route out among several targets. The router
 //! does not know what it routes to, and nothing here knows pools.
 
+pub mod budget;
 mod paths;
 pub mod rewrite;
 pub mod split;

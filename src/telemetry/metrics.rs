@@ -84,6 +84,7 @@ catalogue! {
     REQUEST_ENDS "pintle_request_ends_total" Counter ["pool" "end"] "Exchanges by how they ended."
     STICKY "pintle_sticky_total" Counter ["pool" "verdict"] "Requests by what their sticky token was worth."
     RETRIES "pintle_retries_total" Counter ["pool" "reason"] "Requests sent again, by what the failed attempt met."
+    RETRIES_REFUSED "pintle_retries_refused_total" Counter ["pool"] "Requests not sent again because the route's retry budget was spent."
     POOL_BACKENDS "pintle_pool_backends" Gauge ["pool" "state"] "Backends of the pool by state."
     POOL_HELD "pintle_pool_held_requests" Gauge ["pool"] "Requests waiting because no backend can take them."
     DRAINS "pintle_drains_total" Counter ["pool" "outcome"] "Finished drains of backends."

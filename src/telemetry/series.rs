@@ -84,6 +84,7 @@ struct PoolShare {
     ends: [Counter; End::COUNT],
     verdicts: [Counter; Stick::COUNT],
     retries: [Counter; RetryReason::COUNT],
+    retries_refused: Counter,
     websockets_closed: Counter,
 }
 
@@ -102,6 +103,10 @@ impl PoolSeries {
 
     pub fn retried(&self, thread: usize, reason: RetryReason) {
         self.threads.of(thread).retries[reason as usize].add(1);
+    }
+
+    pub fn retry_refused(&self, thread: usize) {
+        self.threads.of(thread).retries_refused.add(1);
     }
 
     pub fn websocket_closed(&self, thread: usize) {
@@ -175,6 +180,7 @@ pub(super) fn write_pools(page: &mut Page, pools: &Living<PoolSeries>) {
     each(page, &metrics::RETRIES, pools, &RetryReason::ALL.map(RetryReason::name), |s, reason| {
         s.threads.sum(|share| &share.retries[reason])
     });
+    one(page, &metrics::RETRIES_REFUSED, pools, |s| s.threads.sum(|share| &share.retries_refused));
     each(page, &metrics::DRAINS, pools, &DrainOutcome::ALL.map(DrainOutcome::name), |s, outcome| {
         s.drains[outcome].get()
     });

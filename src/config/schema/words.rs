@@ -42,6 +42,9 @@ pub(crate) enum RetryOn {
     Connect,
     ResetBeforeResponse,
     ResponseTimeout,
+    BadGateway,
+    Unavailable,
+    GatewayTimeout,
 }
 
 /// The word that `secure` takes besides true and false.
@@ -65,7 +68,8 @@ words!(Protocol: "h2" => H2, "http/1.1" => Http1, "h2c" => H2c);
 words!(PoolProtocol: "http/1.1" => Http1, "h2" => H2, "h2c" => H2c, "auto" => Auto);
 words!(SendProxy: "off" => Off, "v2" => V2);
 words!(RetryOn:
-    "connect" => Connect, "reset_before_response" => ResetBeforeResponse, "response_timeout" => ResponseTimeout);
+    "connect" => Connect, "reset_before_response" => ResetBeforeResponse, "response_timeout" => ResponseTimeout,
+    "502" => BadGateway, "503" => Unavailable, "504" => GatewayTimeout);
 words!(Auto: "auto" => Auto);
 words!(EventFormat: "auto" => Auto, "text" => Text, "json" => Json);
 words!(AccessFormat: "auto" => Auto, "json" => Json, "logfmt" => Logfmt, "combined" => Combined);

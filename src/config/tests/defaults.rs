@@ -65,7 +65,9 @@ fn two_lines_are_a_whole_configuration() {
                 attempts: 2,
                 connect: true,
                 reset_before_response: true,
-                response_timeout: false
+                response_timeout: false,
+                statuses: vec![],
+                budget: 0.2,
             },
             request_headers: HeaderEdits::default(),
             response_headers: HeaderEdits::default(),
@@ -194,7 +196,7 @@ path = "=/Cart"
 methods = ["GET", "PURGE"]
 split = { z = 95, a = 5 }
 timeout = "3s"
-retry = { attempts = 1, on = [] }
+retry = { attempts = 1, on = ["504", "502"], budget = 0.5 }
 request_headers = { set = { X-Tenant = "shop" }, remove = ["x-internal"] }
 [[route]]
 respond = { status = 410, body = "gone", headers = { content-type = "text/plain" } }
@@ -241,6 +243,8 @@ redirect = { to = "/new{path_and_query}" }
     assert_eq!(split.methods, [Method::GET, Method::from_bytes(b"PURGE").unwrap()]);
     assert_eq!(split.action, Action::Split(vec![("a".into(), 5), ("z".into(), 95)]));
     assert_eq!((split.timeout, split.retry.attempts, split.retry.connect), (Some(3 * SECOND), 1, false));
+    assert_eq!(split.retry.statuses, [StatusCode::BAD_GATEWAY, StatusCode::GATEWAY_TIMEOUT]);
+    assert_eq!(split.retry.budget, 0.5);
     assert_eq!(split.request_headers.set[0].0, "x-tenant");
     assert_eq!(split.request_headers.remove, ["x-internal"]);
     let Action::Respond { status, body, headers } = &respond.action else { panic!("{respond:?}") };
