@@ -282,6 +282,9 @@ pub struct PoolPlan {
     /// Requests and tunnels that each backend has at a time; 0: no limit.
     pub max_in_flight: u32,
     pub hold: HoldPlan,
+    /// Below this healthy share health is ignored; 0: never.
+    pub panic_threshold: f64,
+    pub outlier: Option<OutlierPlan>,
     pub health: Option<HealthPlan>,
     pub timeouts: TimeoutsPlan,
     pub connections: ConnectionsPlan,
@@ -434,6 +437,19 @@ pub enum HostHeader {
 pub struct HoldPlan {
     pub max: usize,
     pub timeout: Duration,
+}
+
+/// When a backend's failures in traffic take it out for a while.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OutlierPlan {
+    /// Attempts without an answer, in a row; 0: off.
+    pub consecutive_errors: u32,
+    /// Answers of 500 to 599, in a row; 0: off.
+    pub consecutive_5xx: u32,
+    /// The first time; it doubles.
+    pub eject: Duration,
+    /// Share of the pool, 0 to 1, that may sit out at a time.
+    pub max_ejected: f64,
 }
 
 #[derive(Clone, Debug, PartialEq)]

@@ -153,8 +153,6 @@ const LATER_KEYS: &[(&str, &str)] = &[
     ("listener.proxy_protocol", "TLS and HTTP/2"),
     ("listener.min_body_rate", "failover"),
     ("pool.health.grpc", "TLS and HTTP/2"),
-    ("pool.outlier", "failover"),
-    ("pool.panic_threshold", "failover"),
     ("route.websocket.drain", "pacing of drains"),
 ];
 

@@ -10,6 +10,7 @@ pub mod backend;
 pub mod health;
 pub mod hold;
 pub mod key;
+pub mod outlier;
 pub mod policy;
 pub mod sessions;
 pub mod status;
@@ -17,7 +18,7 @@ pub mod status;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -56,11 +57,18 @@ pub struct Shared {
     pub hold: Arc<Hold>,
     /// Somebody has begun to wait: probes of what is down need not keep their rhythm.
     pub hurry: Notify,
+    /// So few are healthy that health is ignored. Written by the control thread.
+    pub panics: AtomicBool,
 }
 
 impl Default for Shared {
     fn default() -> Self {
-        Self { cursor: Cursor::random(), hold: Arc::default(), hurry: Notify::new() }
+        Self {
+            cursor: Cursor::random(),
+            hold: Arc::default(),
+            hurry: Notify::new(),
+            panics: AtomicBool::new(false),
+        }
     }
 }
 

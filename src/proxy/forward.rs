@@ -9,12 +9,13 @@ use super::error::ProxyError;
 use super::exchange::Exchange;
 use super::message::Message;
 use super::retry::{self, Verdict, What};
-use super::{Answer, Evidence, Proxy};
+use super::{Against, Answer, Evidence, Proxy};
 use crate::http::body::UploadState;
 use crate::http::timer::Wake;
 use crate::live::{Route, View};
 use crate::plan::{PoolProtocol, SendProxy};
 use crate::pool::backend::Lease;
+use crate::pool::outlier::Fault;
 use crate::pool::{self, NoBackend, Tried, Visit};
 use crate::route::budget::Budget;
 use crate::telemetry::{ConnectResult, RetryReason, Stick};
@@ -287,6 +288,9 @@ impl Attempt<'_> {
                 exchange.ttfb = Some(done.saturating_duration_since(exchange.start));
                 series.answered(thread, sent.response.status().as_u16(), waited);
                 lease.answered(waited, done);
+                if sent.response.status().is_server_error() {
+                    self.blame(lease, Fault::ServerError);
+                }
                 if sent.reused {
                     series.reused(thread);
                 } else {
@@ -296,16 +300,43 @@ impl Attempt<'_> {
             Err(SendError { kind: SendErrorKind::Connect(error), .. }) => {
                 series.connected(thread, connect_result(error));
                 if error.is_evidence() {
-                    self.proxy.report(Evidence { vitals: post.vitals.clone(), why: error.to_string() });
+                    self.report(lease, Against::Refused(error.to_string()));
+                } else if matches!(error, ConnectError::Timeout) {
+                    self.blame(lease, Fault::NoAnswer);
                 }
             }
             Err(error) => {
                 exchange.attempts += u32::from(!self.fresh);
                 exchange.reused = error.reused;
                 series.unanswered(thread);
+                let fault = match error.kind {
+                    // A reused connection that was dead says nothing of the backend.
+                    SendErrorKind::Reset(_) => !error.reused,
+                    SendErrorKind::Timeout | SendErrorKind::BadResponse(_) => true,
+                    _ => false,
+                };
+                if fault {
+                    self.blame(lease, Fault::NoAnswer);
+                }
             }
         }
         result
+    }
+
+    /// Tells what may get the backend ejected, where the pool ejects.
+    fn blame(&self, lease: &Lease, fault: Fault) {
+        let Some(plan) = &self.pool.pool.plan.outlier else { return };
+        let counts = match fault {
+            Fault::NoAnswer => plan.consecutive_errors,
+            Fault::ServerError => plan.consecutive_5xx,
+        };
+        if counts > 0 {
+            self.report(lease, Against::Fault(fault));
+        }
+    }
+
+    fn report(&self, lease: &Lease, what: Against) {
+        self.proxy.report(Evidence { vitals: lease.post.vitals.clone(), what });
     }
 
     /// Waits, its place in line kept, until it is worth trying again.

@@ -8,7 +8,9 @@ use std::time::Duration;
 use super::counter::{Counter, Distribution, Histogram, PerThread};
 use super::exposition::Page;
 use super::metrics::Family;
-use super::words::{ConnectResult, DrainOutcome, End, ProbeResult, Rejection, RetryReason, Stick};
+use super::words::{
+    ConnectResult, DrainOutcome, EjectionReason, End, ProbeResult, Rejection, RetryReason, Stick,
+};
 use super::{Living, Totals, metrics};
 
 /// The counts of one backend.
@@ -17,6 +19,7 @@ pub struct BackendSeries {
     threads: PerThread<BackendShare>,
     probes: [Counter; ProbeResult::COUNT],
     probe_duration: Histogram,
+    ejections: [Counter; EjectionReason::COUNT],
 }
 
 #[derive(Debug, Default)]
@@ -36,6 +39,7 @@ impl BackendSeries {
             threads: PerThread::new(threads),
             probes: Default::default(),
             probe_duration: Histogram::default(),
+            ejections: Default::default(),
         }
     }
 
@@ -63,6 +67,16 @@ impl BackendSeries {
     pub fn probed(&self, result: ProbeResult, took: Duration) {
         self.probes[result as usize].add(1);
         self.probe_duration.observe(took);
+    }
+
+    pub fn ejected(&self, reason: EjectionReason) {
+        self.ejections[reason as usize].add(1);
+    }
+
+    /// Answers, and those of them that were 5xx.
+    pub fn answers(&self) -> (u64, u64) {
+        let class = |place: usize| self.threads.sum(|share| &share.classes[place]);
+        ((1..CLASSES.len()).map(class).sum(), class(5))
     }
 
     /// Attempts, and those that were answered 5xx or not at all.
@@ -203,6 +217,8 @@ pub(super) fn write_backends(page: &mut Page, backends: &Living<BackendSeries>) 
     each(page, &metrics::HEALTH_CHECKS, backends, &ProbeResult::ALL.map(ProbeResult::name), |s, result| {
         s.probes[result].get()
     });
+    let reasons = EjectionReason::ALL.map(EjectionReason::name);
+    each(page, &metrics::EJECTIONS, backends, &reasons, |s, reason| s.ejections[reason].get());
     spread(page, &metrics::HEALTH_CHECK_DURATION, backends, |s| s.probe_duration.distribution());
 }
 

@@ -68,6 +68,12 @@ words! {
         StaleConnection = "stale_connection",
     }
 
+    /// Why a backend was ejected.
+    EjectionReason {
+        ConsecutiveErrors = "consecutive_errors",
+        Consecutive5xx = "consecutive_5xx",
+    }
+
     /// How a connect to a backend went.
     ConnectResult {
         Ok = "ok",

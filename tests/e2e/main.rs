@@ -21,6 +21,7 @@ mod hostile;
 mod http2;
 mod hygiene;
 mod max_in_flight;
+mod outlier;
 mod proxy_out;
 mod reload;
 mod responses;

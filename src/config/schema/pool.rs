@@ -51,6 +51,11 @@ pub(crate) struct Pool {
     pub(crate) max_in_flight: u32,
     /// Requests that wait while no backend can take them.
     pub(crate) hold: Hold,
+    /// Below this share of healthy backends health is ignored and every one is used; 0 is never.
+    #[schemars(range(min = 0, max = 1))]
+    pub(crate) panic_threshold: f64,
+    /// Takes a backend out for a while when its traffic fails; no table means never.
+    pub(crate) outlier: Option<Outlier>,
     /// The cookie of sticky_cookie; kept under every policy.
     pub(crate) sticky: Sticky,
     /// Probes; no table means none.
@@ -77,6 +82,8 @@ impl Default for Pool {
             via: false,
             max_in_flight: 0,
             hold: Hold::default(),
+            panic_threshold: 0.0,
+            outlier: None,
             sticky: Sticky::default(),
             health: None,
             timeouts: Timeouts::default(),
@@ -151,6 +158,29 @@ pub(crate) struct Hold {
 impl Default for Hold {
     fn default() -> Self {
         Self { max: 256, timeout: spelled("2s") }
+    }
+}
+
+#[derive(Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Outlier {
+    /// Attempts without an answer in a row that eject a backend; 0 is off.
+    #[schemars(range(min = 0, max = 1000))]
+    pub(crate) consecutive_errors: u32,
+    /// Answers of 500 to 599 in a row that do; 0 is off.
+    #[schemars(range(min = 0, max = 1000))]
+    pub(crate) consecutive_5xx: u32,
+    /// How long the first time; it doubles each time, up to 5m.
+    #[schemars(extend("x-min" = "100ms", "x-max" = "5m"))]
+    pub(crate) eject: Spelled<Duration>,
+    /// The share of the pool that may be ejected at a time; never its last backend.
+    #[schemars(range(min = 0, max = 1))]
+    pub(crate) max_ejected: f64,
+}
+
+impl Default for Outlier {
+    fn default() -> Self {
+        Self { consecutive_errors: 3, consecutive_5xx: 0, eject: spelled("30s"), max_ejected: 0.5 }
     }
 }
 

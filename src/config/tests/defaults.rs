@@ -113,6 +113,8 @@ fn a_pool_needs_only_its_backends() {
         slow_start: Duration::ZERO,
         via: false,
         max_in_flight: 0,
+        panic_threshold: 0.0,
+        outlier: None,
         hold: HoldPlan { max: 256, timeout: 2 * SECOND },
         health: Some(HealthPlan {
             probe: Probe::Tcp,
@@ -188,6 +190,8 @@ fallback = "consistent_hash"
 [pool.z.health]
 path = "/healthz?full=1"
 drain_on = "503"
+[pool.z.outlier]
+eject = "10s"
 [pool.a]
 backends = ["b:1"]
 [[route]]
@@ -229,6 +233,9 @@ redirect = { to = "/new{path_and_query}" }
     assert_eq!(hash.key.as_ref().unwrap().0.len(), 32);
     assert_eq!((pool.cookie.keys[0].id.as_str(), pool.cookie.keys[1].secret.0[1]), ("k2", 0x11));
     assert_eq!((pool.cookie.secure, pool.cookie.max_idle), (Secure::Always, 3600 * SECOND));
+    let outlier =
+        OutlierPlan { consecutive_errors: 3, consecutive_5xx: 0, eject: 10 * SECOND, max_ejected: 0.5 };
+    assert_eq!(pool.outlier, Some(outlier));
     let health = pool.health.as_ref().unwrap();
     assert_eq!(health.probe, Probe::Http { path: "/healthz?full=1".into() });
     assert_eq!(health.drain_on, Some(StatusSet(vec![(503, 503)])));
