@@ -233,7 +233,7 @@ pub struct RetryPlan {
     pub reset_before_response: bool,
     pub response_timeout: bool,
     /// Answers after which another backend is asked.
-    pub statuses: Vec<StatusCode>,
+    pub statuses: Vec<u16>,
     pub budget: f64,
 }
 

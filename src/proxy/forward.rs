@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 use super::affinity::{Shown, stamp, unix_now};
 use super::error::ProxyError;
 use super::exchange::Exchange;
+use super::line::Line;
 use super::message::Message;
 use super::retry::{self, Verdict, What};
 use super::{Against, Answer, Evidence, Proxy};
 use crate::http::body::UploadState;
-use crate::http::timer::Wake;
 use crate::live::{Route, View};
 use crate::plan::{PoolProtocol, SendProxy};
 use crate::pool::backend::Lease;
@@ -179,20 +179,11 @@ fn connect_result(error: &ConnectError) -> ConnectResult {
     }
 }
 
-/// What a request waits for.
-#[derive(Default)]
-struct Line {
-    /// The backend that it is bound to, where only that one will do.
-    wants: Option<usize>,
-    /// For a slot, not for somebody to come up.
-    full: bool,
-}
-
 /// One request's dealings with one pool.
-struct Attempt<'a> {
-    proxy: &'a Rc<Proxy>,
+pub struct Attempt<'a> {
+    pub proxy: &'a Rc<Proxy>,
     route: &'a Route,
-    pool: &'a pool::View,
+    pub pool: &'a pool::View,
     /// The next send takes a fresh connection.
     fresh: bool,
 }
@@ -224,7 +215,7 @@ impl Attempt<'_> {
     /// Whether the route wants another backend's answer, and can afford it.
     fn asks_elsewhere(&self, exchange: &Exchange, message: &mut Message, answered: &Answered) -> bool {
         let plan = &self.route.plan.retry;
-        plan.statuses.contains(&answered.sent.response.status())
+        plan.statuses.contains(&answered.sent.response.status().as_u16())
             && retry::decide(&message.bad_answer(exchange, answered.stick), plan) == Verdict::Elsewhere
             && message.restore(None, exchange)
             && self.affords(exchange, Instant::now())
@@ -339,62 +330,14 @@ impl Attempt<'_> {
         self.proxy.report(Evidence { vitals: lease.post.vitals.clone(), what });
     }
 
-    /// Waits, its place in line kept, until it is worth trying again.
-    async fn wait(
-        &self,
-        line: Line,
-        exchange: &mut Exchange,
-        view: &Rc<View>,
-        message: &mut Message,
-    ) -> Result<(), ProxyError> {
-        let (pool, plan) = (&self.pool.pool, &self.pool.pool.plan.hold);
-        let wants = line.wants.map(|place| &self.pool.posts[place].vitals);
-        let ticket = match message.ticket.take() {
-            Some(ticket) => {
-                ticket.wants(wants);
-                ticket.give_up_slot();
-                ticket
-            }
-            None => pool.shared.hold.join(plan.max, wants).ok_or_else(|| match line.full {
-                true => ProxyError::Full { pool: pool.name.to_string() },
-                false => self.no_backend(),
-            })?,
-        };
-        let now = Instant::now();
-        let since = *message.held_since.get_or_insert(now);
-        let ticket = message.ticket.insert(ticket);
-        // Looked at only once the place in line is taken: a change before it is seen here, one
-        // after it calls the ticket.
-        if self.pool.is_stale() || !Rc::ptr_eq(view, &self.proxy.view()) {
-            return Ok(());
-        }
-        self.pool.offer_slots();
-        if !line.full {
-            pool.shared.hurry.notify_waiters();
-        }
-        let timer = &exchange.call.timer;
-        let left = plan.timeout.saturating_sub(now.saturating_duration_since(since));
-        if left.is_zero() {
-            return Err(ProxyError::HoldTimeout { pool: pool.name.to_string() });
-        }
-        timer.set(now, left.min(self.left(exchange, now)));
-        let called = timer.limit(ticket.called()).await;
-        exchange.waited += now.elapsed();
-        match called {
-            Ok(()) => Ok(()),
-            Err(Wake::Due) => Err(ProxyError::HoldTimeout { pool: pool.name.to_string() }),
-            Err(Wake::Cut) => Err(ProxyError::Cut),
-        }
-    }
-
     /// What is left of the route's `timeout`, from the last byte of the request that moved.
-    fn left(&self, exchange: &Exchange, now: Instant) -> Duration {
+    pub fn left(&self, exchange: &Exchange, now: Instant) -> Duration {
         let Some(timeout) = self.route.plan.timeout else { return Duration::MAX };
         let moved = exchange.upload.as_ref().and_then(|upload| upload.moved());
         (moved.unwrap_or(exchange.start) + timeout).saturating_duration_since(now)
     }
 
-    fn no_backend(&self) -> ProxyError {
+    pub fn no_backend(&self) -> ProxyError {
         ProxyError::NoBackend { pool: self.pool.pool.name.to_string() }
     }
 

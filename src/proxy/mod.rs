@@ -7,6 +7,7 @@ mod affinity;
 mod error;
 mod exchange;
 mod forward;
+mod line;
 mod message;
 mod retry;
 mod tunnel;

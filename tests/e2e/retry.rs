@@ -243,3 +243,43 @@ async fn a_failing_fleet_is_not_asked_more_often_than_the_budget_allows() {
         assert_eq!(refused as usize, ASKED - again);
     }
 }
+
+#[tokio::test]
+async fn pauses_as_long_as_the_backend_s_keep_alive_lose_no_get_and_double_no_post() {
+    const IDLE: Duration = Duration::from_millis(200);
+    let a = Backend::start("a").await;
+    a.close_after_idle(IDLE);
+    let proxy = Proxy::over(&[&a]).await;
+    let clients = (0..20_u32).map(|number| {
+        let mut client = proxy.client();
+        async move {
+            let mut failed = 0;
+            for round in 0..20_u32 {
+                tokio::time::sleep(IDLE.mul_f64(0.95 + 0.01 * f64::from((number + round) % 11))).await;
+                if (number + round) % 4 == 0 {
+                    let answer = client.post("/", format!("{number}/{round}")).await;
+                    failed += u32::from(answer.status != 200);
+                } else {
+                    assert_eq!(client.get("/").await.status, 200, "client {number}, round {round}");
+                }
+            }
+            failed
+        }
+    });
+    let failed: u32 = futures_util::future::join_all(clients).await.into_iter().sum();
+    let mut times = HashMap::new();
+    for post in a.requests().iter().filter(|request| request.method == "POST") {
+        *times.entry(post.text()).or_insert(0) += 1;
+    }
+    assert!(times.len() as u32 + failed >= 100 && times.values().all(|times| *times == 1), "{times:?}");
+    assert!(failed <= 5, "{failed} of 100 failed, before it was learnt when the backend closes");
+}
+
+#[tokio::test]
+async fn a_connection_is_let_go_before_the_time_that_the_backend_names() {
+    let a = Backend::start("a").await;
+    a.reply(Reply::text("x").header("Keep-Alive", "timeout=1, max=100"));
+    let proxy = Proxy::start(Config::app(&[&a], "connections.idle = \"1h\"")).await;
+    assert_eq!(proxy.client().get("/").await.status, 200);
+    a.deserted().await;
+}

@@ -303,15 +303,11 @@ fn retry(retry: &Retry) -> RetryPlan {
         connect: on(RetryOn::Connect),
         reset_before_response: on(RetryOn::ResetBeforeResponse),
         response_timeout: on(RetryOn::ResponseTimeout),
-        statuses: [
-            (RetryOn::BadGateway, StatusCode::BAD_GATEWAY),
-            (RetryOn::Unavailable, StatusCode::SERVICE_UNAVAILABLE),
-            (RetryOn::GatewayTimeout, StatusCode::GATEWAY_TIMEOUT),
-        ]
-        .into_iter()
-        .filter(|(what, _)| on(*what))
-        .map(|(_, status)| status)
-        .collect(),
+        statuses: [(RetryOn::BadGateway, 502), (RetryOn::Unavailable, 503), (RetryOn::GatewayTimeout, 504)]
+            .into_iter()
+            .filter(|(what, _)| on(*what))
+            .map(|(_, status)| status)
+            .collect(),
         budget: retry.budget,
     }
 }

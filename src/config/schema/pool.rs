@@ -328,7 +328,7 @@ pub(crate) struct Connections {
     /// Idle connections per backend, divided among threads.
     #[schemars(range(min = 0, max = 65536))]
     pub(crate) max_idle: usize,
-    /// How long one is kept, until the backend's own keep-alive is learnt.
+    /// How long one is kept at most; less where the backend says or shows that it closes sooner.
     #[schemars(extend("x-min" = "100ms", "x-max" = "1h"))]
     pub(crate) idle: Spelled<Duration>,
     /// How long one is used at all; 0s means no limit.
