@@ -14,6 +14,10 @@ test *args:
 e2e *args:
     cargo test --test e2e {{args}}
 
+# so many inputs for each test that tries damaged ones: just fuzz 1000000
+fuzz count *args:
+    PROPTEST_CASES={{count}} cargo test --lib fuzz:: {{args}}
+
 # among curl, wrk, nc and Python's websockets
 outside *args:
     cargo build

@@ -17,3 +17,6 @@ pub mod app;
 pub mod cli;
 pub mod config;
 pub mod telemetry;
+
+#[cfg(test)]
+mod fuzz;

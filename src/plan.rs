@@ -136,10 +136,22 @@ impl fmt::Debug for Secret {
 pub struct ListenerPlan {
     pub name: String,
     pub bind: Vec<SocketAddr>,
+    /// Which PROXY header comes before everything else.
+    pub proxy_protocol: ProxyProtocol,
     /// `None`: in the clear.
     pub tls: Option<TlsPlan>,
     pub protocols: Protocols,
     pub limits: ListenerLimits,
+}
+
+/// The PROXY header that every connection of a listener begins with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProxyProtocol {
+    Off,
+    V1,
+    V2,
+    /// Either, but one of them.
+    Any,
 }
 
 /// What is spoken on a listener: at least one of the two versions.
@@ -160,6 +172,8 @@ pub struct ListenerLimits {
     pub max_header_size: usize,
     pub max_headers: usize,
     pub max_body: u64,
+    /// Bytes per second of a request's body, while the client is waited for; 0 means any.
+    pub min_body_rate: u64,
     /// Streams that an HTTP/2 connection carries at a time.
     pub max_streams: u32,
     /// Streams that an HTTP/2 client may reset, unless it is trusted.
@@ -170,6 +184,8 @@ pub struct ListenerLimits {
 pub struct RoutePlan {
     /// Shown in logs and metrics; made from the matcher where the file gives none.
     pub name: String,
+    /// `None` matches both.
+    pub scheme: Option<Scheme>,
     pub hosts: Vec<HostPattern>,
     pub path: PathPattern,
     /// Empty means every method.
@@ -180,6 +196,22 @@ pub struct RoutePlan {
     pub request_headers: HeaderEdits,
     pub response_headers: HeaderEdits,
     pub tunnel_idle_timeout: Duration,
+}
+
+/// What a client came by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scheme {
+    Http,
+    Https,
+}
+
+impl Scheme {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https => "https",
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -472,8 +504,14 @@ pub struct HealthPlan {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Probe {
-    Http { path: String },
+    Http {
+        path: String,
+    },
     Tcp,
+    /// gRPC's health service; an empty name asks about the whole backend.
+    Grpc {
+        service: String,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -156,6 +156,7 @@ async fn answer(mut inbox: mpsc::Receiver<Ask>) {
             Ask::Status { reply } => drop(reply.send(status())),
             Ask::Routes { reply } => drop(reply.send(vec![RouteView {
                 name: "shop".to_owned(),
+                scheme: None,
                 hosts: vec![],
                 path: "/".to_owned(),
                 methods: vec![],

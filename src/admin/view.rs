@@ -69,6 +69,9 @@ pub struct CertificateView {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RouteView {
     pub name: String,
+    /// `http` or `https`; nothing for both.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scheme: Option<String>,
     pub hosts: Vec<String>,
     pub path: String,
     pub methods: Vec<String>,
@@ -123,7 +126,7 @@ pub struct HealthView {
     /// `up`, `down`, `ejected` (up, and sits out for what failed in traffic), `unknown` (no verdict
     /// yet) or `unresolved`.
     pub status: String,
-    /// What the last probe or connect saw, such as `200`, `connection refused` or `no answer in 1s`.
+    /// What the last probe or connect saw, such as `200`, `SERVING`, `connection refused` or `no answer in 1s`.
     pub detail: String,
     pub since: String,
     /// Probes in a row that agree with the status.

@@ -1,5 +1,7 @@
 //! The probe thread: asks backends how they are and looks their names up, and tells the control
-//! thread. What an answer means for traffic is not decided here.
+//! thread. What an answer means for traffic is not decided here; how gRPC is asked is in `grpc`.
+
+mod grpc;
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -22,7 +24,7 @@ use crate::http::headers::to_http2;
 use crate::plan::{BackendAddress, HealthPlan, Probe};
 use crate::pool::Shared;
 use crate::pool::backend::Vitals;
-use crate::pool::health::{Verdict, next_probe, second_probe};
+use crate::pool::health::{Found, Verdict, next_probe, second_probe};
 use crate::upstream::tls::Version;
 use crate::upstream::{Way, is_nonsense};
 
@@ -37,6 +39,9 @@ const HURRY: Duration = Duration::from_millis(100);
 
 /// The longest a name server may take.
 const LOOK_UP_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Who asks.
+const USER: &str = concat!("pintle/", env!("CARGO_PKG_VERSION"), " (health)");
 
 /// What is asked about one backend.
 #[derive(Clone)]
@@ -199,9 +204,8 @@ async fn probe(target: &Target) -> Option<Verdict> {
             Verdict::Fail { why: format!("no answer in {}", humantime::format_duration(limit)).into() }
         }
         (Ok(Err(why)), _) => Verdict::Fail { why },
-        (Ok(Ok(None)), _) => Verdict::Pass { status: None, took },
-        (Ok(Ok(Some(status))), Asks::Probe(plan)) => judge(plan, status, took),
-        (Ok(Ok(status)), _) => Verdict::Pass { status, took },
+        (Ok(Ok(Found::Status(status))), Asks::Probe(plan)) => judge(plan, status, took),
+        (Ok(Ok(found)), _) => Verdict::Pass { found, took },
     })
 }
 
@@ -209,30 +213,41 @@ fn judge(plan: &HealthPlan, status: StatusCode, took: Duration) -> Verdict {
     if plan.drain_on.as_ref().is_some_and(|drain_on| drain_on.contains(status)) {
         Verdict::DrainAnswer { status, took }
     } else if plan.expect.contains(status) {
-        Verdict::Pass { status: Some(status), took }
+        Verdict::Pass { found: Found::Status(status), took }
     } else {
         Verdict::Fail { why: status.as_u16().to_string().into() }
     }
 }
 
-async fn touch(way: &Way, addresses: &[SocketAddr]) -> Result<Option<StatusCode>, Cow<'static, str>> {
-    way.open(addresses, way.offer(), None).await.map(|_| None).map_err(|error| error.to_string().into())
+async fn touch(way: &Way, addresses: &[SocketAddr]) -> Result<Found, Cow<'static, str>> {
+    way.open(addresses, way.offer(), None)
+        .await
+        .map(|_| Found::Connected)
+        .map_err(|error| error.to_string().into())
 }
 
-/// Asks over HTTP, or only connects where that is all the plan wants.
+/// Asks over HTTP or gRPC, or only connects where that is all the plan wants.
 async fn look(
     plan: &HealthPlan,
     target: &Target,
     addresses: &[SocketAddr],
-) -> Result<Option<StatusCode>, Cow<'static, str>> {
+) -> Result<Found, Cow<'static, str>> {
     let way = &target.way;
-    let Probe::Http { path } = &plan.probe else { return touch(way, addresses).await };
     let (stream, version) =
         way.open(addresses, way.offer(), None).await.map_err(|error| error.to_string())?;
     let host = if plan.host.is_empty() { target.address.to_string() } else { plan.host.clone() };
+    let path = match &plan.probe {
+        Probe::Http { path } => path,
+        Probe::Tcp => return Ok(Found::Connected),
+        Probe::Grpc { .. } if version == Version::Http1 => return Err("it chose HTTP/1.1, not HTTP/2".into()),
+        Probe::Grpc { service } => {
+            let asked = grpc::check(stream, way.scheme(), &host, service, plan.timeout);
+            return asked.await.map(|()| Found::Serving);
+        }
+    };
     let request = Request::get(path.as_str())
         .header(HOST, host)
-        .header(USER_AGENT, concat!("pintle/", env!("CARGO_PKG_VERSION"), " (health)"))
+        .header(USER_AGENT, USER)
         .header(CONNECTION, "close")
         .body(Empty::new())
         .map_err(|error| error.to_string())?;
@@ -256,7 +271,7 @@ async fn look(
         }
     };
     match answer {
-        Ok(response) => Ok(Some(response.status())),
+        Ok(response) => Ok(Found::Status(response.status())),
         Err(error) if is_nonsense(&error) => Err("an answer that is no HTTP".into()),
         Err(_) => Err("closed before it answered".into()),
     }

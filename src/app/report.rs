@@ -301,6 +301,7 @@ fn route(plan: &RoutePlan) -> RouteView {
     };
     RouteView {
         name: plan.name.clone(),
+        scheme: plan.scheme.map(|scheme| scheme.name().to_owned()),
         hosts: hosts.collect(),
         path: match &plan.path {
             PathPattern::Exact(path) => format!("={path}"),

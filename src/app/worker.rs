@@ -1,7 +1,10 @@
 //! A data thread: its runtime, its listeners, its connections, and the orders it takes.
 //!
 //! Start at [`start`]. Whatever belongs to one thread lives in [`Worker`]; the control thread
-//! reaches it through a bounded inbox and hears back through the order's own channel.
+//! reaches it through a bounded inbox and hears back through the order's own channel. `arrival` learns
+//! who has come in.
+
+mod arrival;
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -17,18 +20,16 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::AbortHandle;
 
-use crate::http::secure::{Unsecured, secure};
-use crate::http::serve::{self, Conn, Served, http1, http2};
+use crate::http::serve::{Served, http1, http2};
 use crate::http::timer::{Timer, Wheel};
 use crate::listen::io::Io;
-use crate::listen::tls::{Acceptor, MAX_HANDSHAKES, Secured};
+use crate::listen::tls::MAX_HANDSHAKES;
 use crate::listen::{Descriptors, accept};
 use crate::live::{Live, Site};
-use crate::plan::{ListenerLimits, Protocols};
 use crate::pool::backend::Vitals;
 use crate::proxy::{Evidence, Proxy, Visitor};
 use crate::telemetry::access_log::Sink;
-use crate::telemetry::{ListenerSeries, Rejection, Telemetry};
+use crate::telemetry::{Rejection, Telemetry};
 
 /// Orders that may wait for a thread.
 pub const INBOX: usize = 1024;
@@ -272,72 +273,6 @@ impl Worker {
         self.welcome(name, stream, peer, leaving.clone());
     }
 
-    fn welcome(
-        self: &Rc<Self>,
-        name: &Arc<str>,
-        stream: TcpStream,
-        peer: SocketAddr,
-        leaving: Rc<Cell<bool>>,
-    ) {
-        let view = self.proxy.view();
-        let Some(listener) = view.snapshot.plan.listeners.iter().find(|listener| *listener.name == **name)
-        else {
-            return;
-        };
-        // An answer must not wait for the acknowledgement of the one before.
-        let _ = stream.set_nodelay(true);
-        let series = self.proxy.telemetry.listener(name);
-        series.accepted(self.proxy.thread);
-        let io = Io::new(stream, self.descriptors.take());
-        let conn = Rc::new(Conn::new(peer, &io, &self.wheel, leaving, Instant::now()));
-        let place = Box::new(Place::take(self, conn.watch(), series.clone()));
-        let (limits, protocols) = (listener.limits.clone(), listener.protocols);
-        let arrival = Arrival { conn, listener: name.clone(), limits, protocols, series, place };
-        match view.snapshot.acceptors.get(&**name) {
-            None => drop(tokio::task::spawn_local(self.clone().begin(io, arrival))),
-            Some(acceptor) => {
-                drop(tokio::task::spawn_local(self.clone().secure(io, arrival, acceptor.clone())));
-            }
-        }
-    }
-
-    /// Shakes hands, then goes on as with any connection.
-    async fn secure(self: Rc<Self>, io: Io, arrival: Arrival, acceptor: Acceptor) {
-        // Boxed, so that the connection keeps nothing of it.
-        let handshake = secure(io, &arrival.conn, &arrival.limits, &acceptor, &self.handshakes);
-        let secured = Box::pin(handshake).await;
-        let io = match secured {
-            Ok(io) => io,
-            Err(unsecured) => return arrival.unsecured(self.proxy.thread, unsecured),
-        };
-        let told = acceptor.told(io.stream());
-        drop(acceptor);
-        let http2 = told.as_ref().is_some_and(|told| told.http2);
-        let visitor = arrival.visitor(told);
-        if http2 { self.multiplex(io, visitor).await } else { self.converse(io, visitor).await }
-    }
-
-    /// Finds out what a client in the clear speaks, where it may speak either.
-    async fn begin(self: Rc<Self>, io: Io, arrival: Arrival) {
-        let http2 = match arrival.protocols {
-            Protocols { http2: false, .. } => false,
-            Protocols { http1: false, .. } => true,
-            Protocols { .. } => {
-                let sniffed = serve::speaks_http2(io.socket());
-                match arrival.conn.before_first_byte(&arrival.limits, sniffed).await {
-                    Some(Some(http2)) => http2,
-                    Some(None) => return,
-                    None => {
-                        let why = if arrival.conn.is_leaving() { Unsecured::Gone } else { Unsecured::Slow };
-                        return arrival.unsecured(self.proxy.thread, why);
-                    }
-                }
-            }
-        };
-        let visitor = arrival.visitor(None);
-        if http2 { self.multiplex(io, visitor).await } else { self.converse(io, visitor).await }
-    }
-
     /// One HTTP/1 connection, until it closes: served, parked while it is idle, served again.
     async fn converse(self: Rc<Self>, mut io: Io, visitor: Rc<Visitor>) {
         loop {
@@ -347,6 +282,14 @@ impl Worker {
             // Boxed, so that a parked connection keeps nothing of it.
             let serving = Box::pin(http1::connection(io, &visitor.conn, &visitor.limits, handle));
             match serving.await {
+                Served::HalfHead(half) => {
+                    // Boxed: most heads come whole.
+                    match Box::pin(half.whole(&visitor.conn, &visitor.limits)).await {
+                        Some(whole) => io = whole,
+                        None => return self.ended(&visitor, Served::SlowHead),
+                    }
+                    continue;
+                }
                 Served::Idle(idle) => io = idle,
                 served => return self.ended(&visitor, served),
             }
@@ -369,7 +312,7 @@ impl Worker {
 
     fn ended(&self, visitor: &Visitor, served: Served) {
         let reason = match served {
-            Served::Closed | Served::Idle(_) => return,
+            Served::Closed | Served::Idle(_) | Served::HalfHead(_) => return,
             Served::Refused(error) => {
                 self.proxy.refused(visitor, &error);
                 let large = error.is_parse_too_large();
@@ -398,59 +341,5 @@ impl Worker {
             tokio::time::sleep(FLUSH_AFTER).await;
             self.proxy.log.flush();
         }
-    }
-}
-
-/// A client of whom nothing is known but where it came from and by which listener.
-struct Arrival {
-    conn: Rc<Conn>,
-    listener: Arc<str>,
-    limits: ListenerLimits,
-    protocols: Protocols,
-    series: Arc<ListenerSeries>,
-    place: Box<Place>,
-}
-
-impl Arrival {
-    fn visitor(self, secured: Option<Secured>) -> Rc<Visitor> {
-        Visitor::new(self.conn, self.listener, self.limits, self.series, secured, self.place)
-    }
-
-    fn unsecured(&self, thread: usize, why: Unsecured) {
-        match why {
-            Unsecured::Gone => {}
-            Unsecured::Slow => self.series.rejected(thread, Rejection::FirstByteTimeout),
-            Unsecured::Failed => self.series.rejected(thread, Rejection::TlsHandshake),
-        }
-    }
-}
-
-/// A connection's place among those of its thread.
-struct Place {
-    worker: Rc<Worker>,
-    series: Arc<ListenerSeries>,
-    key: usize,
-}
-
-impl Place {
-    fn take(worker: &Rc<Worker>, watch: &Timer, series: Arc<ListenerSeries>) -> Self {
-        let key = worker.connections.borrow_mut().insert(watch.clone());
-        let place = Self { worker: worker.clone(), series, key };
-        place.publish();
-        place
-    }
-
-    fn publish(&self) {
-        let count = self.worker.connections.borrow().len();
-        let load = &self.worker.loads[self.worker.proxy.thread];
-        load.0.store(u32::try_from(count).unwrap_or(u32::MAX), Ordering::Relaxed);
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.worker.connections.borrow_mut().remove(self.key);
-        self.series.closed(self.worker.proxy.thread);
-        self.publish();
     }
 }

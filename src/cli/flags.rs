@@ -3,11 +3,12 @@
 //! Start at [`Flags::toml`]. It checks what only a flag can get wrong; everything else is
 //! `config`'s business, which compiles the text like any other.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use clap::builder::{BoolishValueParser, FalseyValueParser, PossibleValuesParser};
 
 use super::outcome::Failure;
+use super::self_signed;
 
 const HEAD: &str =
     "# What the flags said. Run it with `pintle serve -c FILE`; a saved change holds within a second.\n";
@@ -29,6 +30,9 @@ pub struct Flags {
     /// Speak TLS with this certificate and key, as PEM files; `CERT,KEY` in the variable
     #[arg(long, value_names = ["CERT", "KEY"], num_args = 1..=2, value_delimiter = ',', env = "PINTLE_TLS", hide_env_values = true)]
     pub tls: Vec<String>,
+    /// For a try-out: speak TLS with a certificate that is made now and goes when Pintle ends
+    #[arg(long, env = "PINTLE_TLS_SELF_SIGNED", hide_env_values = true, value_parser = FalseyValueParser::new())]
+    pub tls_self_signed: bool,
     /// How a backend is chosen [default: round_robin]
     #[arg(long, value_name = "NAME", env = "PINTLE_POLICY", hide_env_values = true, value_parser = PossibleValuesParser::new(POLICIES))]
     pub policy: Option<String>,
@@ -60,6 +64,7 @@ impl Flags {
         let flags = [
             ("--listen", items(&self.listen).next().is_some()),
             ("--tls", items(&self.tls).next().is_some()),
+            ("--tls-self-signed", self.tls_self_signed),
             ("--policy", self.policy.is_some()),
             ("--sticky", self.sticky),
             ("--health", self.health.is_some()),
@@ -109,12 +114,23 @@ impl Flags {
     }
 
     fn tls(&self) -> Result<String, Failure> {
+        let pair = |cert: &str, key: &str| {
+            let (cert, key) = (quoted(cert), quoted(key));
+            format!("tls.certificates = [{{ cert = {cert}, key = {key} }}]\n")
+        };
         match items(&self.tls).collect::<Vec<_>>()[..] {
-            [] => Ok(String::new()),
-            [cert, key] => {
-                let (cert, key) = (quoted(cert), quoted(key));
-                Ok(format!("tls.certificates = [{{ cert = {cert}, key = {key} }}]\n"))
+            [] if self.tls_self_signed => {
+                let by_hand = self_signed::BY_HAND;
+                let comment =
+                    format!("# --tls-self-signed makes these for one run; for good:\n# {by_hand}\n");
+                Ok(comment + &pair(self_signed::CERT, self_signed::KEY))
             }
+            [] => Ok(String::new()),
+            _ if self.tls_self_signed => {
+                Err(Failure::usage("`--tls` and `--tls-self-signed` both say which certificate to show")
+                    .help("keep one of the two"))
+            }
+            [cert, key] => Ok(pair(cert, key)),
             _ => {
                 Err(Failure::usage("`--tls` takes a certificate and its key").help("write `--tls CERT KEY`"))
             }
@@ -128,6 +144,12 @@ impl Flags {
             .map(|typed| backend(typed).map(|backend| format!("  {backend},\n")))
             .collect::<Result<String, _>>()?;
         Ok(format!("[pool.app]\n{policy}backends = [\n{backends}]\n"))
+    }
+
+    /// The addresses that `--listen` names.
+    pub fn addresses(&self) -> Vec<IpAddr> {
+        let addresses = items(&self.listen).filter_map(|typed| address("--listen", typed).ok());
+        addresses.map(|address| address.ip()).collect()
     }
 
     /// Whether TLS is spoken with the backends: with all of them or with none.
@@ -236,6 +258,7 @@ mod tests {
             to: list(&["10.0.0.1:9001*2", ":9002", "http://app.internal/", "[::1]:9003"]),
             listen: list(&[":8080", "localhost:8081"]),
             tls: list(&["src/config/tests/keys/tls/site.crt", "src/config/tests/keys/tls/site.key"]),
+            tls_self_signed: false,
             policy: Some("least_conn".into()),
             sticky: true,
             health: Some("/healthz".into()),
@@ -330,6 +353,7 @@ verify = true              # held against the system's authorities; `ca` names o
             (to(&["a:1/path"]), "write `HOST:PORT`"),
             (Flags { health: Some("up".into()), ..to(&["a:1"]) }, "write `--health /up`"),
             (Flags { tls: list(&["site.crt"]), ..to(&["a:1"]) }, "write `--tls CERT KEY`"),
+            (Flags { tls: list(&["c", "k"]), tls_self_signed: true, ..to(&["a:1"]) }, "keep one of the two"),
             (
                 Flags { listen: list(&["8080"]), ..to(&["a:1"]) },
                 "write `--listen 127.0.0.1:8080`, or `--listen :8080` for all interfaces",

@@ -26,6 +26,7 @@ pub mod outcome;
 pub mod output;
 pub mod progress;
 pub mod reload;
+pub mod self_signed;
 pub mod serve;
 pub mod status;
 pub mod upgrade;

@@ -13,6 +13,7 @@ use super::discover::{self, reachable};
 use super::flags::Flags;
 use super::outcome::{Exit, Failure};
 use super::output::{self, Cell, Output, Paint, Style, count, table};
+use super::self_signed::{self, SelfSigned};
 use crate::admin::Gone;
 use crate::admin::view::{BackendView, PoolView, Status};
 use crate::app::{Heir, Inherited, Options, Pintle, Program, Source, StartError};
@@ -51,12 +52,20 @@ async fn serve(
     output: &Output,
 ) -> Result<Exit, Failure> {
     let begun = Instant::now();
-    let print_only = args.flags.print_config;
-    let file = discover::file();
-    let source = choose(args, file.clone())?;
+    let (print_only, self_signed) = (args.flags.print_config, args.flags.tls_self_signed);
+    let (file, addresses) = (discover::file(), args.flags.addresses());
+    let mut source = choose(args, file.clone())?;
     if let (Source::Text { text, .. }, true) = (&source, print_only) {
         output.print(text)?;
+        if self_signed {
+            output.note("note: its certificate has to be made first; the comment beside it says how");
+        }
         return Ok(Exit::Done);
+    }
+    // Removed when this function ends.
+    let made = self_signed.then(|| SelfSigned::make(&std::env::temp_dir(), &addresses)).transpose()?;
+    if let (Source::Text { origin, .. }, Some(made)) = (&mut source, &made) {
+        origin.base = made.folder().to_owned();
     }
     if let (Source::Text { .. }, Some(file)) = (&source, file) {
         output.note(&format!("note: with `--to`, `{}` is left alone", file.display()));
@@ -78,6 +87,9 @@ async fn serve(
         if let Ok(started) = Started::look(&pintle, &plan, begun).await {
             output.note(screen(&started, output.paint_notes).trim_end());
         }
+        if made.is_some() {
+            output.note(&try_tls(&plan, &pintle).join("\n"));
+        }
     } else {
         let place = |warning: &Problem| format!("{}:{}:{}", warnings.name(), warning.line, warning.column);
         let written = warnings.iter().map(|warning| format!("{}: {}", place(warning), warning.message));
@@ -85,6 +97,9 @@ async fn serve(
             tracing::warn!(event = "process", "{warning}");
         }
         tracing::info!(event = "process", "{}", doors(&pintle));
+        if made.is_some() {
+            try_tls(&plan, &pintle).iter().for_each(|line| tracing::info!(event = "process", "{line}"));
+        }
     }
 
     pintle.run().await;
@@ -157,10 +172,25 @@ fn doors(pintle: &Pintle) -> String {
     format!("pintle {} listening: {}", env!("CARGO_PKG_VERSION"), doors.join(", "))
 }
 
+/// Of a certificate that was made for one run: whom it is for, how to know it, how to try it.
+fn try_tls(plan: &Plan, pintle: &Pintle) -> Vec<String> {
+    let shown = plan.listeners.iter().filter_map(|listener| listener.tls.as_ref()?.certificates.first());
+    let facts = shown.map(|certificate| &certificate.facts).next();
+    let lines = facts.into_iter().flat_map(|facts| {
+        let names = facts.names.join(", ");
+        let fingerprint = self_signed::spaced(&facts.fingerprint);
+        [format!("a certificate for this run: {names}"), format!("its SHA-256 fingerprint: {fingerprint}")]
+    });
+    let address = pintle.address().map(reachable);
+    lines.chain(address.map(|address| format!("try it: curl -k https://{address}/"))).collect()
+}
+
 /// What the first screen tells.
 struct Started {
     status: Status,
     listeners: Vec<(String, SocketAddr)>,
+    /// Names of those that speak TLS.
+    secure: Vec<String>,
     admin: Option<SocketAddr>,
     socket: Option<PathBuf>,
     workers: usize,
@@ -171,10 +201,12 @@ struct Started {
 
 impl Started {
     async fn look(pintle: &Pintle, plan: &Plan, begun: Instant) -> Result<Self, Gone> {
+        let secure = plan.listeners.iter().filter(|listener| listener.tls.is_some());
         let every_cpu = || available_parallelism().map_or(1, usize::from);
         Ok(Self {
             status: pintle.status().await?,
             listeners: pintle.listeners(),
+            secure: secure.map(|listener| listener.name.clone()).collect(),
             admin: pintle.admin_address(),
             socket: pintle.admin_socket(),
             workers: Some(plan.server.workers).filter(|workers| *workers > 0).unwrap_or_else(every_cpu),
@@ -193,13 +225,14 @@ fn screen(started: &Started, paint: Paint) -> String {
     };
 
     let mut rows = Vec::new();
-    for (_, address) in &started.listeners {
+    for (name, address) in &started.listeners {
+        let scheme = if started.secure.contains(name) { "https" } else { "http" };
         let remark = match (address.ip().is_loopback(), flags) {
             (true, true) => "this machine only; --listen :8080 for all interfaces",
             (true, false) => "this machine only",
             (false, _) => "",
         };
-        rows.push(row("listening".into(), format!("http://{address}"), remark));
+        rows.push(row("listening".into(), format!("{scheme}://{address}"), remark));
     }
     for pool in pools {
         rows.push(row(format!("pool {}", pool.name), pool.policy.clone(), &addresses(pool)));
@@ -292,6 +325,7 @@ mod tests {
         Started {
             status,
             listeners: vec![("web".into(), "127.0.0.1:8080".parse().unwrap())],
+            secure: Vec::new(),
             admin: Some("0.0.0.0:9900".parse().unwrap()),
             socket: Some("/run/pintle/admin.sock".into()),
             workers: 2,
@@ -319,6 +353,14 @@ ready in 14 ms, 2 of 2 backends up
         let screen = screen(&started("pintle.toml"), Paint(false));
         assert!(screen.starts_with("pintle 0.1.0  pid 4121  2 workers  from pintle.toml\n"), "{screen}");
         assert!(!screen.contains("--"), "{screen}");
+    }
+
+    #[test]
+    fn a_listener_that_speaks_tls_is_shown_with_https() {
+        let mut started = started("--to");
+        started.secure = vec!["web".into()];
+        let screen = screen(&started, Paint(false));
+        assert!(screen.contains("  listening  https://127.0.0.1:8080 "), "{screen}");
     }
 
     #[test]

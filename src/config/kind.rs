@@ -86,6 +86,7 @@ fn unit(schema: &Value, value: &DeValue<'_>) -> Option<&'static str> {
     match schema.get("format").and_then(Value::as_str) {
         Some("duration") if plain => Some("s"),
         Some("size") if plain => Some("B"),
+        Some("rate") if plain => Some("B/s"),
         _ => None,
     }
 }

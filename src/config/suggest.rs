@@ -149,12 +149,7 @@ const VALUES: &[(&str, &str)] = &[
 ];
 
 /// Keys that come with a later version, by the kind of place they belong to.
-const LATER_KEYS: &[(&str, &str)] = &[
-    ("listener.proxy_protocol", "TLS and HTTP/2"),
-    ("listener.min_body_rate", "failover"),
-    ("pool.health.grpc", "TLS and HTTP/2"),
-    ("route.websocket.drain", "pacing of drains"),
-];
+const LATER_KEYS: &[(&str, &str)] = &[("route.websocket.drain", "pacing of drains")];
 
 /// What brings a key that this version does not have.
 pub(crate) fn later_key(place: &Place) -> Option<&'static str> {

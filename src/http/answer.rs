@@ -16,6 +16,10 @@ pub enum BadAnswer {
     Status,
     /// A 101 that nobody asked for, or to another protocol.
     Switched,
+    /// A 101 that does not answer the key.
+    Accept,
+    /// Granted without a 101, where the client asked by CONNECT and would take it for a tunnel.
+    Granted,
     /// hyper reads `gzip` to the end of the connection and `gzip, chunked` as chunked; either way
     /// the coding's name would be lost.
     TransferEncoding,
@@ -28,6 +32,8 @@ impl BadAnswer {
         match self {
             Self::Status => "the status is not a final one between 200 and 599",
             Self::Switched => "101 to a protocol that was not asked for",
+            Self::Accept => "101 without the Sec-WebSocket-Accept that belongs to the key",
+            Self::Granted => "2xx without a tunnel, which over HTTP/2 would mean one",
             Self::TransferEncoding => "the Transfer-Encoding is not exactly `chunked`",
             Self::ContentLength => "the Content-Length is not exactly one number",
         }
@@ -40,6 +46,8 @@ impl BadAnswer {
 pub fn check(parts: &mut Parts, asked: Option<&Upgrade>) -> Result<(), BadAnswer> {
     match parts.status.as_u16() {
         101 if !asked.is_some_and(|upgrade| upgrade.accepted(parts)) => return Err(BadAnswer::Switched),
+        101 if !asked.is_some_and(|upgrade| upgrade.proved(parts)) => return Err(BadAnswer::Accept),
+        200..=299 if asked.is_some_and(Upgrade::is_connect) => return Err(BadAnswer::Granted),
         101 | 200..=599 => {}
         _ => return Err(BadAnswer::Status),
     }

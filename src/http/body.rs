@@ -1,24 +1,20 @@
-//! Bodies in both directions: one enum each, unboxed, carrying guards to their last byte.
+//! A response's body on its way to the client: one enum, unboxed, carrying guards to its last byte.
 //!
-//! [`Body`] goes to the client: nothing, a text of ours, or a backend's answer with whatever
-//! must live exactly as long as it does. [`Upload`] goes to a backend and notes how far it got.
-//! What the guards mean is not known here.
+//! [`Body`] is nothing, a text of ours, or a backend's answer with whatever must live exactly as long
+//! as it does. What the guards mean is not known here. Requests' bodies are in [`super::upload`].
 
-use std::cell::Cell;
 use std::fmt;
-use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 
-use super::replay::Replay;
 use super::serve::Call;
-use super::timer::Wake;
+use super::timer::{Patience, Wake};
 use super::trailers;
 
 /// What travels inside a relayed body. Dropped without [`Guard::ended`]: the client went away.
@@ -35,6 +31,8 @@ pub enum Ending {
     Broken,
     /// The backend said nothing for the pool's `timeouts.idle`.
     Stalled,
+    /// It was not whole when its time was over.
+    Late,
     /// A drain's deadline or a shutdown.
     Cut,
 }
@@ -57,7 +55,7 @@ pub struct Relay<G> {
     incoming: Incoming,
     guard: G,
     call: Rc<Call>,
-    idle: Duration,
+    patience: Patience,
     waiting: bool,
     over: bool,
 }
@@ -71,13 +69,13 @@ impl<G: Guard> Body<G> {
         Self::Refusal { text: Some(text.into()), written: false }
     }
 
-    /// Relays `incoming`; waits at most `idle` between its bytes.
-    pub fn relay(incoming: Incoming, mut guard: G, call: Rc<Call>, idle: Duration) -> Self {
+    /// Relays `incoming`, as long as `patience` lasts.
+    pub fn relay(incoming: Incoming, mut guard: G, call: Rc<Call>, patience: Patience) -> Self {
         let over = incoming.is_end_stream();
         if over {
             guard.ended(Ending::Complete);
         }
-        Self::Relay(Relay { incoming, guard, call, idle, waiting: false, over })
+        Self::Relay(Relay { incoming, guard, call, patience, waiting: false, over })
     }
 }
 
@@ -112,6 +110,10 @@ impl std::error::Error for BodyError {
 
 impl<G: Guard> Relay<G> {
     fn poll_relay(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        // One that never pauses is over all the same.
+        if !self.over && self.patience.is_over(Instant::now) {
+            return self.give_up(Ending::Late);
+        }
         match Pin::new(&mut self.incoming).poll_frame(cx) {
             Poll::Ready(Some(Ok(mut frame))) => {
                 self.waiting = false;
@@ -140,14 +142,14 @@ impl<G: Guard> Relay<G> {
                 if !self.waiting {
                     self.waiting = true;
                     self.call.want();
-                    self.call.timer.set(Instant::now(), self.idle);
+                    let now = Instant::now();
+                    self.call.timer.set(now, self.patience.after(now));
                 }
-                let ending = match std::task::ready!(self.call.timer.poll(cx)) {
-                    Wake::Due => Ending::Stalled,
-                    Wake::Cut => Ending::Cut,
-                };
-                self.end(ending);
-                Poll::Ready(Some(Err(BodyError::Ended(ending))))
+                match std::task::ready!(self.call.timer.poll(cx)) {
+                    Wake::Due if self.patience.is_over(Instant::now) => self.give_up(Ending::Late),
+                    Wake::Due => self.give_up(Ending::Stalled),
+                    Wake::Cut => self.give_up(Ending::Cut),
+                }
             }
         }
     }
@@ -160,6 +162,11 @@ impl<G: Guard> Relay<G> {
             let _ = Pin::new(&mut self.incoming).poll_frame(cx);
         }
         at_length
+    }
+
+    fn give_up(&mut self, ending: Ending) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        self.end(ending);
+        Poll::Ready(Some(Err(BodyError::Ended(ending))))
     }
 
     fn end(&mut self, ending: Ending) {
@@ -212,161 +219,6 @@ impl<G: Guard> HttpBody for Body<G> {
             Self::Full(text) => SizeHint::with_exact(text.as_ref().map_or(0, |text| text.len() as u64)),
             Self::Refusal { .. } => SizeHint::new(),
             Self::Relay(relay) => relay.incoming.size_hint(),
-        }
-    }
-}
-
-/// A request body on its way to a backend.
-pub enum Upload {
-    Empty,
-    Stream {
-        incoming: Incoming,
-        progress: Rc<Progress>,
-        gate: Option<Gate>,
-    },
-    /// From its beginning, after a backend said that it did nothing with it.
-    Again(Box<Replay>),
-}
-
-/// What an upload waits for before anybody is asked for its first byte, and whether it then is.
-pub type Gate = Pin<Box<dyn Future<Output = bool>>>;
-
-/// How far an upload got. Shared with whoever waits for the answer.
-pub struct Progress {
-    limit: u64,
-    bytes: Cell<u64>,
-    moved: Cell<Option<Instant>>,
-    state: Cell<UploadState>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum UploadState {
-    /// Nobody has asked for a byte yet.
-    Whole,
-    Moving,
-    Done,
-    /// More than the listener's `max_body`.
-    TooLarge,
-    /// The client broke off or sent what is no body.
-    Failed,
-}
-
-impl Progress {
-    /// `limit` in bytes, 0 for none.
-    pub fn new(limit: u64) -> Rc<Self> {
-        let state = Cell::new(UploadState::Whole);
-        Rc::new(Self { limit, bytes: Cell::new(0), moved: Cell::new(None), state })
-    }
-
-    pub fn bytes(&self) -> u64 {
-        self.bytes.get()
-    }
-
-    /// When the last byte moved.
-    pub fn moved(&self) -> Option<Instant> {
-        self.moved.get()
-    }
-
-    pub fn state(&self) -> UploadState {
-        self.state.get()
-    }
-}
-
-/// A request body that ended before its end.
-#[derive(Debug)]
-pub enum UploadError {
-    TooLarge,
-    /// The backend answered without asking for it.
-    Unwanted,
-    Client(hyper::Error),
-    /// Nobody wants it any more.
-    Over,
-}
-
-impl fmt::Display for UploadError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::TooLarge => "the request's body is larger than max_body",
-            Self::Unwanted => "nobody asked for the request's body",
-            Self::Client(_) => "the client's body broke off",
-            Self::Over => "the answer came before the end of the request",
-        })
-    }
-}
-
-impl std::error::Error for UploadError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::TooLarge | Self::Unwanted | Self::Over => None,
-            Self::Client(error) => Some(error),
-        }
-    }
-}
-
-impl HttpBody for Upload {
-    type Data = Bytes;
-    type Error = UploadError;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
-        let (incoming, progress, gate) = match self.get_mut() {
-            Self::Empty => return Poll::Ready(None),
-            Self::Stream { incoming, progress, gate } => (incoming, progress, gate),
-            Self::Again(replay) => return replay.poll_frame(0, cx),
-        };
-        if let Some(waiting) = gate {
-            let wanted = std::task::ready!(waiting.as_mut().poll(cx));
-            *gate = None;
-            if !wanted {
-                return Poll::Ready(Some(Err(UploadError::Unwanted)));
-            }
-        }
-        if progress.state.get() == UploadState::Whole {
-            progress.state.set(UploadState::Moving);
-        }
-        match std::task::ready!(Pin::new(&mut *incoming).poll_frame(cx)) {
-            Some(Ok(mut frame)) => {
-                if let Some(trailers) = frame.trailers_mut() {
-                    trailers::keep_allowed(trailers);
-                }
-                let bytes = progress.bytes.get() + frame.data_ref().map_or(0, |data| data.len() as u64);
-                progress.bytes.set(bytes);
-                progress.moved.set(Some(Instant::now()));
-                if progress.limit != 0 && bytes > progress.limit {
-                    progress.state.set(UploadState::TooLarge);
-                    return Poll::Ready(Some(Err(UploadError::TooLarge)));
-                }
-                if incoming.is_end_stream() {
-                    progress.state.set(UploadState::Done);
-                }
-                Poll::Ready(Some(Ok(frame)))
-            }
-            Some(Err(error)) => {
-                progress.state.set(UploadState::Failed);
-                Poll::Ready(Some(Err(UploadError::Client(error))))
-            }
-            None => {
-                progress.state.set(UploadState::Done);
-                Poll::Ready(None)
-            }
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        match self {
-            Self::Empty => true,
-            Self::Stream { incoming, .. } => incoming.is_end_stream(),
-            Self::Again(replay) => replay.is_end_stream(),
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match self {
-            Self::Empty => SizeHint::with_exact(0),
-            Self::Stream { incoming, .. } => incoming.size_hint(),
-            Self::Again(replay) => replay.size_hint(),
         }
     }
 }

@@ -11,6 +11,7 @@ use ::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version};
 use super::headers::{Coding, coding, options};
 use super::pseudo;
 use super::target::Target;
+use super::upgrade;
 
 /// A method longer than this is none that anybody serves.
 pub const MAX_METHOD: usize = 64;
@@ -38,6 +39,8 @@ pub enum BadRequest {
     Expectation,
     BadConnection,
     UpgradeWithBody,
+    /// CONNECT to what opens no tunnel here.
+    Tunnel,
     Blanks,
     SeveralLengths,
 }
@@ -48,7 +51,7 @@ impl BadRequest {
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
             Self::TargetTooLong => StatusCode::URI_TOO_LONG,
             Self::TooManyHeaders => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-            Self::UnknownCoding | Self::MethodTooLong => StatusCode::NOT_IMPLEMENTED,
+            Self::UnknownCoding | Self::MethodTooLong | Self::Tunnel => StatusCode::NOT_IMPLEMENTED,
             Self::Expectation => StatusCode::EXPECTATION_FAILED,
             Self::MethodCase
             | Self::MissingHost
@@ -80,6 +83,7 @@ impl BadRequest {
             Self::Expectation => "the only expectation served here is 100-continue",
             Self::BadConnection => "the Connection header names too much",
             Self::UpgradeWithBody => "a request to upgrade cannot have a body",
+            Self::Tunnel => "no such tunnel is opened here",
             Self::Blanks => "a header's value begins or ends with a blank",
             Self::SeveralLengths => "there is more than one Content-Length header",
         }
@@ -92,6 +96,7 @@ pub fn check(parts: &mut Parts, max_headers: usize) -> Result<Target, BadRequest
     if parts.version == Version::HTTP_2 && parts.method == Method::CONNECT && parts.uri.host().is_none() {
         return Err(BadRequest::MissingHost);
     }
+    upgrade::from_connect(parts)?;
     if parts.method == Method::CONNECT || parts.method == Method::TRACE {
         return Err(BadRequest::Method);
     }
@@ -169,11 +174,13 @@ fn absolute(parts: &mut Parts) -> Result<Option<Target>, BadRequest> {
 
 fn origin_form(uri: &Uri) -> Result<Uri, BadRequest> {
     let path = uri.path_and_query().ok_or(BadRequest::BadTarget)?;
-    if path.as_str().starts_with('/') {
-        return Ok(Uri::from(path.clone()));
+    let alone = Uri::from(path.clone());
+    if path.as_str().starts_with('/') && !alone.path().is_empty() {
+        return Ok(alone);
     }
-    // `http://host?query`: the path is empty, which means `/`.
-    let spelled = PathAndQuery::try_from(format!("/{path}", path = path.as_str()));
+    // `http://host?query`: the path is empty, which means `/`. That of `http://host#fragment` calls
+    // itself `/` and would go out as nothing.
+    let spelled = PathAndQuery::try_from(format!("/{}", path.as_str().trim_start_matches('/')));
     spelled.map(Uri::from).map_err(|_| BadRequest::BadTarget)
 }
 
@@ -298,6 +305,8 @@ mod tests {
             ("https://real.example:8443/p", "real.example:8443", "/p"),
             ("HTTP://real.example", "real.example", "/"),
             ("http://real.example?q=1", "real.example", "/?q=1"),
+            ("http://real.example#x", "real.example", "/"),
+            ("http://real.example", "real.example", "/"),
             ("http://[::1]:80/", "[::1]:80", "/"),
         ] {
             let mut parts = parts("GET", target, &[("host", "other.example")]);

@@ -11,8 +11,8 @@ use ::http::header::FORWARDED;
 use ::http::{HeaderMap, HeaderName, HeaderValue};
 use ipnet::IpNet;
 
-use crate::plan::ClientIpFrom;
-use node::{element, forwarded_for, from_the_right};
+use crate::plan::{ClientIpFrom, Scheme};
+use node::{element, forwarded_for, forwarded_proto, from_the_right, scheme};
 
 pub static X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 pub static X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -61,7 +61,9 @@ impl Trust {
         Peer { address, trusted: self.trusts(address), spelled }
     }
 
-    fn trusts(&self, address: IpAddr) -> bool {
+    /// IPv4 counts where it comes mapped into IPv6.
+    pub fn trusts(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
         self.proxies.iter().any(|net| net.contains(&address))
     }
 
@@ -77,9 +79,7 @@ impl Trust {
             ClientIpFrom::XForwardedFor => &X_FORWARDED_FOR,
             ClientIpFrom::Forwarded => &FORWARDED,
         };
-        let lines = headers.get_all(name).into_iter().rev();
-        let elements = lines.flat_map(|line| from_the_right(line.as_bytes(), b','));
-        for element in elements.filter(|element| !element.is_empty()).take(MAX_HOPS) {
+        for element in elements(headers, name) {
             let Some(address) = self.read(element) else { break };
             client = address;
             if !self.trusts(address) {
@@ -87,6 +87,35 @@ impl Trust {
             }
         }
         client
+    }
+
+    /// How the client came: by what a trusted peer says, else by `own`, which is how the peer did.
+    /// Of several words in `X-Forwarded-Proto` the first counts, which backends believe too: it was
+    /// written nearest to the client, and whoever lies there misleads nobody but himself.
+    pub fn scheme(&self, peer: &Peer, headers: &HeaderMap, own: Scheme) -> Scheme {
+        if !peer.trusted {
+            return own;
+        }
+        let told = match self.from {
+            ClientIpFrom::XForwardedFor => {
+                let line = headers.get(&X_FORWARDED_PROTO);
+                line.and_then(|line| line.as_bytes().split(|byte| *byte == b',').next()).and_then(scheme)
+            }
+            ClientIpFrom::Forwarded => self.forwarded_scheme(headers),
+        };
+        told.unwrap_or(own)
+    }
+
+    /// From the elements that lead to the client's address, the one nearest to it that says.
+    fn forwarded_scheme(&self, headers: &HeaderMap) -> Option<Scheme> {
+        let mut told = None;
+        for element in elements(headers, &FORWARDED) {
+            told = forwarded_proto(element).or(told);
+            if !forwarded_for(element).is_some_and(|address| self.trusts(address)) {
+                break;
+            }
+        }
+        told
     }
 
     fn read(&self, text: &[u8]) -> Option<IpAddr> {
@@ -121,6 +150,13 @@ impl Trust {
         };
         name == other || is_about_the_client(name) && (!peer.trusted || name.contains('_'))
     }
+}
+
+/// What proxies wrote one after the other, the last first.
+fn elements<'h>(headers: &'h HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'h [u8]> {
+    let lines = headers.get_all(name).into_iter().rev();
+    let elements = lines.flat_map(|line| from_the_right(line.as_bytes(), b','));
+    elements.filter(|element| !element.is_empty()).take(MAX_HOPS)
 }
 
 /// Every `X-Forwarded-*` counts: backends believe `-Port` and `-Prefix` as they do `-For`.

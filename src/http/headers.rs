@@ -19,7 +19,7 @@ const MAX_REQUEST_ID: usize = 128;
 /// Drops what was meant for this hop and whatever `Connection` names. Of `TE` the word `trailers`
 /// stays, and of `Trailer` the names that may follow a body.
 ///
-/// `Expect` goes too, and comes back where a body is waited for ([`super::body::Gate`]). `Proxy` is
+/// `Expect` goes too, and comes back where a body is waited for ([`super::upload::Gate`]). `Proxy` is
 /// no header that anybody sends in earnest, but CGI makes `HTTP_PROXY` of it.
 pub fn strip_request(headers: &mut HeaderMap) {
     let trailers = options(headers, TE).any(|option| option.eq_ignore_ascii_case(b"trailers"));

@@ -1,11 +1,11 @@
-//! HTTP mechanics, true for any proxy: [`secure`] shakes hands, [`serve`] turns a connection into
-//! requests, [`body`]
-//! carries bytes, [`tunnel`] what follows an upgrade, [`timer`] limits every wait. The rest says
-//! what a message may look like and what is sent on in its place. Knows neither routes nor pools.
+//! HTTP mechanics, true for any proxy: [`proxied`] hears who is behind a balancer, [`secure`] shakes
+//! hands, [`serve`] turns a connection into requests, [`body`] carries bytes, [`tunnel`] what follows
+//! an upgrade, [`timer`] limits every wait. The rest says what a message may look like and what is
+//! sent on in its place. Knows neither routes nor pools.
 //!
 //! A request's head is read in this order, each step pure: [`check::check`] refuses what no backend
-//! should see, [`upgrade::requested`] recognises a tunnel, [`forwarded::Trust::client_address`]
-//! finds the client; [`headers::strip_request`] drops what was meant for this hop,
+//! should see, [`max_forwards::spend`] counts a hop, [`upgrade::requested`] recognises a tunnel,
+//! [`forwarded::Trust::client_address`] finds the client; [`headers::strip_request`] drops what was meant for this hop,
 //! [`forwarded::Trust::forward`] says where the request came from, then the route's own edits, and
 //! last [`upgrade::Upgrade::restore`] or [`headers::frame`]. An answer's: [`answer::check`], then
 //! [`headers::strip_response`]. What follows a body passes [`trailers::keep_allowed`].
@@ -19,7 +19,11 @@ pub mod answer;
 pub mod body;
 pub mod check;
 pub mod forwarded;
+pub mod grpc;
 pub mod headers;
+pub mod max_forwards;
+pub mod pace;
+pub mod proxied;
 mod pseudo;
 pub mod replay;
 pub mod secure;
@@ -29,3 +33,7 @@ pub mod timer;
 pub mod trailers;
 pub mod tunnel;
 pub mod upgrade;
+pub mod upload;
+
+#[cfg(test)]
+mod fuzz;

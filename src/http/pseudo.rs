@@ -52,10 +52,13 @@ fn target(uri: &Uri, method: &Method) -> Result<Uri, BadRequest> {
     }
     let path = uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
     let asterisk = path.as_str() == "*" && method == Method::OPTIONS;
-    if !asterisk && !path.as_str().starts_with('/') {
+    let begins = path.as_str().starts_with('/');
+    let target = Uri::from(path);
+    // `#fragment` is an empty path that calls itself `/`.
+    if !asterisk && (!begins || target.path().is_empty()) {
         return Err(BadRequest::BadTarget);
     }
-    Ok(Uri::from(path))
+    Ok(target)
 }
 
 /// Section 8.2.3: what was split for the sake of compression is one line again, before anybody
@@ -121,6 +124,16 @@ mod tests {
         assert_eq!(verdict("OPTIONS", "*", &[("host", "a")]), fine("a", "*"));
         assert_eq!(verdict("GET", "*", &[("host", "a")]), Err(BadRequest::BadTarget));
         assert_eq!(verdict("GET", "ftp://a/x", &[]), Err(BadRequest::BadTarget));
+    }
+
+    #[test]
+    fn a_path_that_is_a_fragment_alone_is_refused() {
+        for path in ["#x", "?q"] {
+            let mut parts = parts("GET", "http://a/", &[]);
+            let uri = Uri::builder().scheme("http").authority("a").path_and_query(path);
+            parts.uri = uri.build().unwrap();
+            assert_eq!(translate(&mut parts), Err(BadRequest::BadTarget), "{path}");
+        }
     }
 
     #[test]

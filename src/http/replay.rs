@@ -13,7 +13,7 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 
 use ::http::HeaderMap;
 
-use super::body::{Upload, UploadError};
+use super::upload::{Upload, UploadError};
 
 /// Of a body of which more has been read nothing is kept.
 pub const MAX_KEPT: usize = 64 * 1024;

@@ -39,7 +39,7 @@ pub async fn secure(
         Some(Greeting::Text) => {
             // Its first write on a fresh socket: this short answer goes out whole.
             let _ = io.socket().try_write(PLAIN_HTTP);
-            let (stream, _descriptor) = io.into_stream();
+            let (stream, _descriptor, _unread) = io.into_stream();
             linger(stream, conn).await;
             return Err(Unsecured::Failed);
         }

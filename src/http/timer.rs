@@ -202,6 +202,26 @@ impl Timer {
     }
 }
 
+/// How long something is waited for.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// At most so long without a sign of life.
+    pub pause: Duration,
+    /// However lively it is, no longer than this.
+    pub until: Option<Instant>,
+}
+
+impl Patience {
+    /// How long to wait after a sign of life.
+    pub fn after(&self, sign: Instant) -> Duration {
+        self.until.map_or(self.pause, |until| self.pause.min(until.saturating_duration_since(sign)))
+    }
+
+    pub fn is_over(&self, now: impl FnOnce() -> Instant) -> bool {
+        self.until.is_some_and(|until| until <= now())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -280,5 +300,18 @@ mod tests {
         }
         wheel.turn(HORIZON + 1);
         assert!(wheel.0.slots.borrow().is_empty());
+    }
+
+    #[test]
+    fn signs_of_life_prolong_a_pause_and_not_the_whole() {
+        let (now, second) = (Instant::now(), Duration::from_secs(1));
+        let patience = Patience { pause: 10 * second, until: Some(now + 15 * second) };
+        assert_eq!(patience.after(now), 10 * second);
+        assert_eq!(patience.after(now + 9 * second), 6 * second);
+        assert_eq!(patience.after(now + 20 * second), Duration::ZERO);
+        assert!(!patience.is_over(|| now + 14 * second) && patience.is_over(|| now + 15 * second));
+        let endless = Patience { until: None, ..patience };
+        assert_eq!(endless.after(now + 20 * second), 10 * second);
+        assert!(!endless.is_over(|| now + 20 * second));
     }
 }

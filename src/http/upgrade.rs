@@ -1,10 +1,18 @@
 //! When a request asks for a tunnel, and when a backend grants it.
 //!
-//! Start at [`requested`]. Moving the bytes is not here; nor is the decision to open a tunnel only
-//! after the backend's own 101, which [`Upgrade::accepted`] serves.
+//! Start at [`requested`]. Over HTTP/2 a tunnel is asked for by CONNECT (RFC 8441), which
+//! [`from_connect`] turns into what HTTP/1.1 would have said. Moving the bytes is not here; nor is
+//! the decision to open a tunnel only after the backend's own 101, which [`Upgrade::accepted`] serves.
 
-use ::http::header::{CONNECTION, CONTENT_LENGTH, TE, TRANSFER_ENCODING, UPGRADE};
+use ::http::header::{
+    CONNECTION, CONTENT_LENGTH, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, TE, TRANSFER_ENCODING, UPGRADE,
+};
 use ::http::{HeaderMap, HeaderValue, Method, StatusCode, Version, request, response};
+use aws_lc_rs::digest::{Context, SHA1_FOR_LEGACY_USE_ONLY};
+use aws_lc_rs::rand;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use hyper::ext::Protocol;
 
 use super::check::BadRequest;
 use super::headers::{is_token, options};
@@ -13,6 +21,41 @@ use super::headers::{is_token, options};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Upgrade {
     protocol: HeaderValue,
+    /// Where the key is ours, since HTTP/2 has none: what the backend must make of it.
+    accept: Option<Accept>,
+}
+
+/// The `Sec-WebSocket-Accept` that goes with the key of a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Accept(HeaderValue);
+
+impl Accept {
+    /// RFC 6455 section 4.2.2.
+    fn of(key: &str) -> Self {
+        let mut digest = Context::new(&SHA1_FOR_LEGACY_USE_ONLY);
+        digest.update(key.as_bytes());
+        digest.update(b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11");
+        let accept = STANDARD.encode(digest.finish());
+        Self(HeaderValue::try_from(accept).expect("base64 is printable"))
+    }
+}
+
+/// Makes the handshake of a WebSocket over HTTP/2 one of HTTP/1.1, with a key of our own. Any other
+/// request, CONNECT without a protocol included, stays what it is.
+pub fn from_connect(parts: &mut request::Parts) -> Result<(), BadRequest> {
+    let Some(protocol) = parts.extensions.remove::<Protocol>() else { return Ok(()) };
+    if parts.method != Method::CONNECT || !protocol.as_str().eq_ignore_ascii_case("websocket") {
+        return Err(BadRequest::Tunnel);
+    }
+    let mut nonce = [0; 16];
+    rand::fill(&mut nonce).expect("the system has random bytes");
+    let key = STANDARD.encode(nonce);
+    parts.extensions.insert(Accept::of(&key));
+    parts.method = Method::GET;
+    parts.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    parts.headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    parts.headers.insert(SEC_WEBSOCKET_KEY, HeaderValue::try_from(key).expect("base64 is printable"));
+    Ok(())
 }
 
 /// Looks at the head as it came, before hop-by-hop headers are dropped.
@@ -25,10 +68,12 @@ pub fn requested(parts: &request::Parts) -> Result<Option<Upgrade>, BadRequest> 
     let mut lines = parts.headers.get_all(UPGRADE).iter();
     let (Some(protocol), None) = (lines.next(), lines.next()) else { return Ok(None) };
     let named = options(&parts.headers, CONNECTION).any(|option| option.eq_ignore_ascii_case(b"upgrade"));
-    if parts.version != Version::HTTP_11 || !named || !is_tunnelled(protocol.as_bytes()) {
+    let accept = parts.extensions.get::<Accept>();
+    let may = parts.version == Version::HTTP_11 || accept.is_some();
+    if !may || !named || !is_tunnelled(protocol.as_bytes()) {
         return Ok(None);
     }
-    let upgrade = Upgrade { protocol: protocol.clone() };
+    let upgrade = Upgrade { protocol: protocol.clone(), accept: accept.cloned() };
     if upgrade.is_websocket() && parts.method != Method::GET {
         return Ok(None);
     }
@@ -64,6 +109,28 @@ impl Upgrade {
         let (Some(protocol), None) = (lines.next(), lines.next()) else { return false };
         answer.status == StatusCode::SWITCHING_PROTOCOLS
             && protocol.as_bytes().eq_ignore_ascii_case(self.protocol.as_bytes())
+    }
+
+    /// Whether it was asked for by CONNECT, which any 2xx grants.
+    pub fn is_connect(&self) -> bool {
+        self.accept.is_some()
+    }
+
+    /// Whether the backend has read the key, where that is not for the client to see.
+    pub fn proved(&self, answer: &response::Parts) -> bool {
+        let mut lines = answer.headers.get_all(SEC_WEBSOCKET_ACCEPT).iter();
+        let Some(Accept(accept)) = &self.accept else { return true };
+        (lines.next(), lines.next()) == (Some(accept), None)
+    }
+
+    /// Makes of a backend's 101 what the client is told.
+    pub fn grant(&self, answer: &mut response::Parts) {
+        if self.is_connect() {
+            answer.status = StatusCode::OK;
+            answer.headers.remove(SEC_WEBSOCKET_ACCEPT);
+        } else {
+            self.restore(&mut answer.headers);
+        }
     }
 
     /// Puts back, on the request that goes out or on the 101 that comes back, what was dropped as
@@ -186,6 +253,60 @@ mod tests {
         ] {
             assert!(!upgrade.accepted(&answer(status, lines)), "{status} {lines:?}");
         }
+    }
+
+    fn connect(protocol: &'static str) -> request::Parts {
+        let mut parts =
+            parts(Method::CONNECT, &[("sec-websocket-key", "theirs"), ("sec-websocket-version", "13")]);
+        parts.version = Version::HTTP_2;
+        parts.extensions.insert(Protocol::from_static(protocol));
+        parts
+    }
+
+    #[test]
+    fn a_websocket_over_http_2_is_a_handshake_with_a_key_of_ours() {
+        let (mut one, mut two) = (connect("websocket"), connect("WebSocket"));
+        from_connect(&mut one).unwrap();
+        from_connect(&mut two).unwrap();
+        assert_ne!(one.headers["sec-websocket-key"], two.headers["sec-websocket-key"]);
+        assert_eq!(
+            (&one.method, &one.headers["sec-websocket-version"]),
+            (&Method::GET, &"13".parse().unwrap())
+        );
+        let nonce = STANDARD.decode(&one.headers["sec-websocket-key"]).unwrap();
+        assert_eq!(nonce.len(), 16);
+        let upgrade = requested(&one).unwrap().unwrap();
+        assert!(upgrade.is_websocket() && upgrade.is_connect());
+
+        let accept = Accept::of(one.headers["sec-websocket-key"].to_str().unwrap()).0;
+        let granted = |lines: &[&str]| {
+            let lines: Vec<_> = lines.iter().map(|line| ("sec-websocket-accept", *line)).collect();
+            upgrade.proved(&answer(101, &lines))
+        };
+        let accept = accept.to_str().unwrap();
+        assert!(granted(&[accept]));
+        assert!(!granted(&[]) && !granted(&["s3pPLMBiTxaQ9kYGzzhZRbK+xOo="]) && !granted(&[accept, accept]));
+        let mut told = answer(101, &[("sec-websocket-accept", accept), ("sec-websocket-protocol", "chat")]);
+        upgrade.grant(&mut told);
+        assert_eq!((told.status.as_u16(), told.headers.len()), (200, 1));
+    }
+
+    #[test]
+    fn the_accept_is_that_of_the_standards_own_example() {
+        assert_eq!(Accept::of("dGhlIHNhbXBsZSBub25jZQ==").0, "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+    }
+
+    #[test]
+    fn connect_opens_no_other_protocol_and_without_one_stays_connect() {
+        for protocol in ["connect-udp", "", "websocket2", "h2c"] {
+            assert_eq!(from_connect(&mut connect(protocol)), Err(BadRequest::Tunnel), "{protocol}");
+        }
+        let mut plain = parts(Method::CONNECT, &[]);
+        assert_eq!((from_connect(&mut plain), &plain.method), (Ok(()), &Method::CONNECT));
+        // Without CONNECT the same words are no handshake over HTTP/2.
+        let mut words = parts(Method::GET, &ASK);
+        words.version = Version::HTTP_2;
+        assert_eq!(requested(&words), Ok(None));
     }
 
     #[test]

@@ -10,9 +10,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::task::{Context, Poll};
 
+use bytes::{Buf, Bytes};
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::Descriptor;
@@ -23,6 +24,8 @@ pub struct Io<S = Stream, D = Descriptor> {
     stream: TokioIo<S>,
     traffic: Arc<Traffic>,
     descriptor: D,
+    /// Was read, and is read once more before the stream goes on.
+    unread: Bytes,
 }
 
 /// What a stream has done so far.
@@ -72,19 +75,34 @@ impl Io {
     }
 
     pub fn over(stream: Stream, descriptor: Descriptor) -> Self {
-        Self { stream: TokioIo::new(stream), traffic: Arc::default(), descriptor }
+        let stream = TokioIo::new(stream);
+        Self { stream, traffic: Arc::default(), descriptor, unread: Bytes::new() }
     }
 
     /// Goes on with the stream inside another, which the window follows; the count is the caller's.
     pub fn wrap<S>(self, wrap: impl FnOnce(Stream) -> S) -> (Io<S, ()>, Descriptor) {
-        let Self { stream, traffic, descriptor } = self;
-        (Io { stream: TokioIo::new(wrap(stream.into_inner())), traffic, descriptor: () }, descriptor)
+        let Self { stream, traffic, descriptor, unread } = self;
+        let stream = TokioIo::new(wrap(stream.into_inner()));
+        (Io { stream, traffic, descriptor: (), unread }, descriptor)
     }
 
     /// Goes on with what became of the stream; the window and the count stay.
     pub async fn try_turn<E>(self, turn: impl AsyncFnOnce(Stream) -> Result<Stream, E>) -> Result<Self, E> {
-        let Self { stream, traffic, descriptor } = self;
-        Ok(Self { stream: TokioIo::new(turn(stream.into_inner()).await?), traffic, descriptor })
+        let Self { stream, traffic, descriptor, unread } = self;
+        let stream = TokioIo::new(turn(stream.into_inner()).await?);
+        Ok(Self { stream, traffic, descriptor, unread })
+    }
+
+    /// Puts back what was read from it.
+    pub fn with_unread(self, unread: Bytes) -> Self {
+        Self { unread, ..self }
+    }
+
+    /// Reads without hyper, as much as is there and fits.
+    pub fn poll_piece(&mut self, cx: &mut Context<'_>, piece: &mut [u8]) -> Poll<io::Result<usize>> {
+        let mut piece = ReadBuf::new(piece);
+        let result = Pin::new(self.stream.inner_mut()).poll_read(cx, &mut piece);
+        result.map_ok(|()| piece.filled().len())
     }
 
     pub fn traffic(&self) -> Arc<Traffic> {
@@ -111,9 +129,9 @@ impl Io {
         }
     }
 
-    /// The stream, and what counts it.
-    pub fn into_stream(self) -> (Stream, Descriptor) {
-        (self.stream.into_inner(), self.descriptor)
+    /// The stream, what counts it, and what was put back and not read again.
+    pub fn into_stream(self) -> (Stream, Descriptor, Bytes) {
+        (self.stream.into_inner(), self.descriptor, self.unread)
     }
 }
 
@@ -121,9 +139,16 @@ impl<S: AsyncRead + Unpin, D: Unpin> Read for Io<S, D> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-        buf: ReadBufCursor<'_>,
+        mut buf: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
-        let result = Pin::new(&mut self.stream).poll_read(cx, buf);
+        let result = if self.unread.is_empty() {
+            Pin::new(&mut self.stream).poll_read(cx, buf)
+        } else {
+            let fits = self.unread.len().min(buf.remaining());
+            buf.put_slice(&self.unread[..fits]);
+            self.unread.advance(fits);
+            Poll::Ready(Ok(()))
+        };
         self.traffic.starved.store(result.is_pending(), Relaxed);
         if result.is_ready() {
             self.traffic.reads.store(self.traffic.reads() + 1, Relaxed);

@@ -1,12 +1,13 @@
 //! Sockets in: bytes, no HTTP.
 //!
 //! [`bind`] opens an address for all threads and [`deal`] gives them out, [`accept`] takes what comes
-//! in, [`tls`] shakes hands, and [`io`] is what both sides of the proxy read and write through.
-//! [`pass`] hands sockets from one process to the next.
+//! in, [`proxy_header`] hears who is behind a balancer, [`tls`] shakes hands, and [`io`] is what both
+//! sides of the proxy read and write through. [`pass`] hands sockets from one process to the next.
 
 pub mod accept;
 pub mod io;
 pub mod pass;
+pub mod proxy_header;
 pub mod stream;
 pub mod tickets;
 pub mod tls;

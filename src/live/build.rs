@@ -14,8 +14,8 @@ use crate::pool::affinity::{Affinity, Sealer};
 use crate::pool::backend::{Backend, Vitals};
 use crate::pool::policy::KeyHasher;
 use crate::pool::{Pool, Shared};
-use crate::route::Router;
 use crate::route::split::Split;
+use crate::route::{Entry, Router};
 use crate::telemetry::Telemetry;
 use crate::upstream::Way;
 use crate::upstream::tls::Connector;
@@ -39,14 +39,16 @@ pub fn snapshot(plan: Plan, generation: u64, carry: Carry<'_>) -> Snapshot {
     let pools: Vec<_> = plan.pools.iter().map(|pool| Arc::new(build_pool(pool, &carry))).collect();
     let places: HashMap<_, _> = plan.pools.iter().enumerate().map(|(at, pool)| (&*pool.name, at)).collect();
     let routes = plan.routes.iter().map(|route| build_route(route, &places, carry.telemetry)).collect();
-    let entries = plan
-        .routes
-        .iter()
-        .enumerate()
-        .map(|(place, route)| (route.hosts.clone(), route.path.clone(), route.methods.clone(), place));
+    let entries = plan.routes.iter().enumerate().map(|(place, route)| Entry {
+        scheme: route.scheme,
+        hosts: route.hosts.clone(),
+        path: route.path.clone(),
+        methods: route.methods.clone(),
+        target: place,
+    });
     Snapshot {
         generation,
-        router: Router::build(entries.collect()),
+        router: Router::build(entries),
         routes,
         pools,
         acceptors: carry.acceptors,

@@ -15,12 +15,29 @@ use crate::plan::HealthInit;
 /// What one probe found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// `status` is `None` where a connect was all that was asked.
-    Pass { status: Option<StatusCode>, took: Duration },
+    Pass {
+        found: Found,
+        took: Duration,
+    },
     /// `why` in a few words: `connection refused`, `no answer in 1s`, `500`.
-    Fail { why: Cow<'static, str> },
+    Fail {
+        why: Cow<'static, str>,
+    },
     /// An answer that means: keep my sessions, send me nobody new.
-    DrainAnswer { status: StatusCode, took: Duration },
+    DrainAnswer {
+        status: StatusCode,
+        took: Duration,
+    },
+}
+
+/// What a probe was answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// A connect was all that was asked.
+    Connected,
+    Status(StatusCode),
+    /// As gRPC's health service says it.
+    Serving,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -147,8 +164,12 @@ impl Streak {
         now: Instant,
     ) -> Vec<Change> {
         match verdict {
-            Verdict::Pass { status, took } => {
-                self.detail = status.map_or(Cow::Borrowed("connected"), spelled);
+            Verdict::Pass { found, took } => {
+                self.detail = match found {
+                    Found::Connected => Cow::Borrowed("connected"),
+                    Found::Status(status) => spelled(status),
+                    Found::Serving => Cow::Borrowed("SERVING"),
+                };
                 self.took = Some(took);
                 self.passed(thresholds.rise, eager, now)
             }
@@ -311,7 +332,7 @@ mod tests {
     const THRESHOLDS: Thresholds = Thresholds { rise: 2, fall: 3 };
 
     fn pass() -> Verdict {
-        Verdict::Pass { status: Some(StatusCode::OK), took: Duration::from_millis(1) }
+        Verdict::Pass { found: Found::Status(StatusCode::OK), took: Duration::from_millis(1) }
     }
 
     fn fail() -> Verdict {

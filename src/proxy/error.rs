@@ -8,6 +8,7 @@ use http::StatusCode;
 
 use crate::http::answer::BadAnswer;
 use crate::http::check::BadRequest;
+use crate::http::grpc;
 use crate::telemetry::End;
 use crate::upstream::{ConnectError, SendErrorKind};
 
@@ -18,6 +19,8 @@ pub enum ProxyError {
     Misdirected,
     /// The body is larger than `max_body`.
     TooLarge,
+    /// The body came more slowly than `min_body_rate`.
+    SlowUpload,
     /// The client's body broke off, or was none.
     BrokenUpload,
     NoRoute {
@@ -59,6 +62,7 @@ impl ProxyError {
             Self::BadRequest(bad) => bad.status(),
             Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::SlowUpload => StatusCode::REQUEST_TIMEOUT,
             Self::BrokenUpload => StatusCode::BAD_REQUEST,
             Self::NoRoute { .. } => StatusCode::NOT_FOUND,
             Self::NoBackend { .. } | Self::Full { .. } | Self::HoldTimeout { .. } | Self::Cut => {
@@ -76,6 +80,23 @@ impl ProxyError {
         }
     }
 
+    /// What a gRPC client reads; `late` when its own deadline has passed.
+    pub fn grpc_status(&self, late: bool) -> grpc::Status {
+        match self {
+            // Whoever's limit it was: unlike what is unavailable, it may have been done.
+            Self::Send { kind: SendErrorKind::Timeout, .. } => grpc::Status::DeadlineExceeded,
+            // The limit that ended these was cut down to the call's own.
+            Self::NoBackend { .. } | Self::Full { .. } | Self::HoldTimeout { .. } | Self::Send { .. }
+                if late =>
+            {
+                grpc::Status::DeadlineExceeded
+            }
+            Self::TooLarge => grpc::Status::ResourceExhausted,
+            Self::Panic => grpc::Status::Internal,
+            _ => grpc::Status::of_http(self.status()),
+        }
+    }
+
     /// Whether the request breaks the rules of its protocol, whatever it asks for.
     pub fn is_malformed(&self) -> bool {
         matches!(self, Self::BadRequest(bad) if bad.status() == StatusCode::BAD_REQUEST)
@@ -86,6 +107,7 @@ impl ProxyError {
         match self {
             Self::BadRequest(_) | Self::BrokenUpload | Self::Misdirected => End::BadRequest,
             Self::TooLarge => End::TooLarge,
+            Self::SlowUpload => End::IdleTimeout,
             Self::NoRoute { .. } | Self::NoUpgrade { .. } | Self::Panic => End::Ok,
             Self::NoBackend { .. } | Self::Full { .. } => End::NoBackend,
             Self::HoldTimeout { .. } => End::HoldTimeout,
@@ -113,6 +135,7 @@ impl ProxyError {
                 ("misdirected", "this connection was made for another name; open one for this host".into())
             }
             Self::TooLarge => ("too_large", "the request's body is larger than this listener takes".into()),
+            Self::SlowUpload => ("min_body_rate", "the request's body came too slowly".into()),
             Self::BrokenUpload => ("bad_request", "the request's body broke off".into()),
             Self::NoRoute { host, path } => {
                 ("no_route", format!("no route for host `{host}` and path `{path}`").into())
@@ -172,6 +195,9 @@ impl ProxyError {
     /// Whether the connection can carry another request: not after a head that we could not
     /// take at its word, nor with a body that nobody will read.
     pub fn closes(&self) -> bool {
-        matches!(self, Self::BadRequest(_) | Self::TooLarge | Self::BrokenUpload | Self::Cut)
+        matches!(
+            self,
+            Self::BadRequest(_) | Self::TooLarge | Self::SlowUpload | Self::BrokenUpload | Self::Cut
+        )
     }
 }

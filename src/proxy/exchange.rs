@@ -13,13 +13,16 @@ use http::{HeaderValue, Method, Request, StatusCode, Uri, Version};
 use hyper::body::Incoming;
 
 use super::{Proxy, Visitor};
-use crate::http::body::{Ending, Guard, Progress, UploadState};
+use crate::http::body::{Ending, Guard};
 use crate::http::forwarded::Peer;
+use crate::http::grpc::Rpc;
 use crate::http::headers::{request_id, trace_id};
 use crate::http::serve::Call;
 use crate::http::target::Target;
-use crate::http::timer::Timer;
+use crate::http::timer::{Patience, Timer};
+use crate::http::upload::{Progress, UploadState};
 use crate::live::{Route, View};
+use crate::plan::Scheme;
 use crate::pool::Pool;
 use crate::pool::backend::{Lease, Post};
 use crate::telemetry::access_log::Record;
@@ -38,10 +41,14 @@ pub struct Exchange {
     pub given_id: Option<HeaderValue>,
     pub peer: Rc<Peer>,
     pub client: IpAddr,
+    /// How the client came, of which a proxy before us may have told.
+    pub scheme: Scheme,
     pub version: Version,
     pub method: Method,
     pub uri: Uri,
     pub target: Target,
+    /// It is a gRPC call.
+    pub rpc: Option<Rpc>,
     trace: Option<String>,
     user_agent: Option<HeaderValue>,
     referer: Option<HeaderValue>,
@@ -79,11 +86,14 @@ impl Exchange {
         let headers = request.headers();
         let peer = visitor.peer(&view.snapshot);
         let logs = proxy.log.enabled();
+        let start = Instant::now();
         Box::new(Self {
-            start: Instant::now(),
+            rpc: Rpc::of(request.method(), headers, start),
+            start,
             id: proxy.ids.next(),
             given_id: request_id(headers, peer.trusted()),
             client: view.snapshot.trust.client_address(&peer, headers),
+            scheme: view.snapshot.trust.scheme(&peer, headers, visitor.scheme()),
             peer,
             version: request.version(),
             method: request.method().clone(),
@@ -137,15 +147,23 @@ impl Exchange {
         self.pool().map_or("", |pool| &pool.name)
     }
 
-    /// How long the backend may be silent in the middle of its answer.
-    pub fn idle_timeout(&self) -> Duration {
-        self.pool().map_or(Duration::MAX, |pool| pool.plan.timeouts.idle)
+    /// How long the backend may take over its answer, once it has begun.
+    pub fn patience(&self) -> Patience {
+        let pause = self.pool().map_or(Duration::MAX, |pool| self.pause(pool.plan.timeouts.idle));
+        Patience { pause, until: self.rpc.and_then(Rpc::until) }
+    }
+
+    /// How long the backend may be silent: a limit of the pool's, but for gRPC, where a stream may
+    /// be quiet for hours. HTTP/2's pings tell whether its backend is still there.
+    pub fn pause(&self, limit: Duration) -> Duration {
+        let pings = || self.backend.as_ref().is_some_and(|post| post.client.pings());
+        if self.rpc.is_some() && pings() { Duration::MAX } else { limit }
     }
 
     /// Whose request this is, for backends that are told by the PROXY protocol. A client that a
     /// trusted peer names has no port that anybody knows.
     pub fn pair(&self) -> Pair {
-        let (peer, destination) = (self.visitor.conn.peer, self.visitor.conn.local.unwrap_or(NOWHERE));
+        let (peer, destination) = (self.visitor.conn.peer.get(), self.visitor.conn.local.unwrap_or(NOWHERE));
         let same = peer.ip().to_canonical() == self.client;
         let port = if same { peer.port() } else { 0 };
         Pair { source: SocketAddr::new(self.client, port), destination }
@@ -268,7 +286,7 @@ pub fn record_unparsed(proxy: &Proxy, visitor: &Visitor, status: StatusCode) {
         at: SystemTime::now(),
         id: proxy.ids.next().as_str(),
         trace: None,
-        client: visitor.conn.peer.ip().to_canonical(),
+        client: visitor.conn.peer.get().ip().to_canonical(),
         listener: &visitor.listener,
         proto: "http/1.1",
         tls: visitor.tls(),
@@ -310,10 +328,19 @@ impl Guard for Box<Exchange> {
                 if let (Some(lease), Some(link), true) = (&lease, link, done) {
                     lease.post.give_back(link, now);
                 }
+                // Over HTTP/2 the client is then told to send no more of it (RFC 9113 section 8.1);
+                // over HTTP/1 its connection closes.
+                if let (Some(upload), true) = (&self.upload, self.version == Version::HTTP_2 && !done) {
+                    upload.give_up();
+                }
                 self.end = Some(End::Ok);
             }
-            Ending::Broken => self.end = Some(End::ResetDuringResponse),
+            Ending::Broken => {
+                let slow = self.upload.as_ref().is_some_and(|upload| upload.state() == UploadState::TooSlow);
+                self.end = Some(if slow { End::IdleTimeout } else { End::ResetDuringResponse });
+            }
             Ending::Stalled => self.end = Some(End::IdleTimeout),
+            Ending::Late => self.end = Some(End::ResponseTimeout),
             Ending::Cut => self.end = Some(End::Drained),
         }
     }

@@ -11,7 +11,9 @@ use super::line::Line;
 use super::message::Message;
 use super::retry::{self, Verdict, What};
 use super::{Against, Answer, Evidence, Proxy};
-use crate::http::body::UploadState;
+use crate::http::grpc::{GRPC_TIMEOUT, Rpc, timeout_value};
+use crate::http::timer::Patience;
+use crate::http::upload::{Progress, UploadState};
 use crate::live::{Route, View};
 use crate::plan::{PoolProtocol, SendProxy};
 use crate::pool::backend::Lease;
@@ -243,7 +245,11 @@ impl Attempt<'_> {
         now: Instant,
     ) -> Result<Sent, SendError> {
         let post = &lease.post;
-        let request = message.outgoing(exchange, self.route, self.pool, lease);
+        let mut request = message.outgoing(exchange, self.route, self.pool, lease);
+        // A call that has waited here has less time left than its client wrote.
+        if let Some(rpc) = exchange.rpc.filter(|rpc| rpc.deadline.is_some() && now > exchange.start) {
+            request.headers_mut().insert(&GRPC_TIMEOUT, timeout_value(rpc.left(now)));
+        }
         let replayable = exchange.upload.is_none() && exchange.method.is_idempotent();
         let take = match (self.fresh, replayable) {
             (true, _) => Take::Fresh,
@@ -256,7 +262,10 @@ impl Attempt<'_> {
             now,
             timer: &exchange.call.timer,
             connect: plan.connect.min(left),
-            response: plan.response.min(left),
+            response: Patience {
+                pause: exchange.pause(plan.response).min(self.left_of_route(exchange, now)),
+                until: exchange.rpc.and_then(Rpc::until),
+            },
             hold: self.pool.pool.plan.hold.timeout.min(left),
             max_held: self.pool.pool.plan.hold.max,
         };
@@ -292,7 +301,7 @@ impl Attempt<'_> {
                 series.connected(thread, connect_result(error));
                 if error.is_evidence() {
                     self.report(lease, Against::Refused(error.to_string()));
-                } else if matches!(error, ConnectError::Timeout) {
+                } else if matches!(error, ConnectError::Timeout) && waited >= plan.connect {
                     self.blame(lease, Fault::NoAnswer);
                 }
             }
@@ -303,7 +312,12 @@ impl Attempt<'_> {
                 let fault = match error.kind {
                     // A reused connection that was dead says nothing of the backend.
                     SendErrorKind::Reset(_) => !error.reused,
-                    SendErrorKind::Timeout | SendErrorKind::BadResponse(_) => true,
+                    // Nor does a limit of the route's or the client's own, or an upload that paused.
+                    SendErrorKind::Timeout => {
+                        let sent = |upload: &Rc<Progress>| upload.state() == UploadState::Done;
+                        waited >= plan.response && exchange.upload.as_ref().is_none_or(sent)
+                    }
+                    SendErrorKind::BadResponse(_) => true,
                     _ => false,
                 };
                 if fault {
@@ -330,8 +344,14 @@ impl Attempt<'_> {
         self.proxy.report(Evidence { vitals: lease.post.vitals.clone(), what });
     }
 
-    /// What is left of the route's `timeout`, from the last byte of the request that moved.
+    /// What is left for all that comes before a backend can answer.
     pub fn left(&self, exchange: &Exchange, now: Instant) -> Duration {
+        let rpc = exchange.rpc.map_or(Duration::MAX, |rpc| rpc.left(now));
+        self.left_of_route(exchange, now).min(rpc)
+    }
+
+    /// What is left of the route's `timeout`, from the last byte of the request that moved.
+    fn left_of_route(&self, exchange: &Exchange, now: Instant) -> Duration {
         let Some(timeout) = self.route.plan.timeout else { return Duration::MAX };
         let moved = exchange.upload.as_ref().and_then(|upload| upload.moved());
         (moved.unwrap_or(exchange.start) + timeout).saturating_duration_since(now)
@@ -344,6 +364,7 @@ impl Attempt<'_> {
     fn give_up(&self, kind: SendErrorKind, exchange: &Exchange) -> ProxyError {
         match exchange.upload.as_ref().map(|upload| upload.state()) {
             Some(UploadState::TooLarge) => ProxyError::TooLarge,
+            Some(UploadState::TooSlow) => ProxyError::SlowUpload,
             Some(UploadState::Failed) => ProxyError::BrokenUpload,
             _ => ProxyError::Send { pool: self.pool.pool.name.to_string(), kind },
         }

@@ -14,10 +14,10 @@ use super::Answer;
 use super::error::ProxyError;
 use super::exchange::Exchange;
 use super::retry::{Failure, What};
-use crate::http::body::{Upload, UploadState};
 use crate::http::headers::{self, X_REQUEST_ID};
 use crate::http::timer::{Timer, Wake, Wheel};
 use crate::http::upgrade::{self, Upgrade};
+use crate::http::upload::{Upload, UploadState};
 use crate::live::Route;
 use crate::plan::{HostHeader, PoolProtocol};
 use crate::pool::backend::Lease;
@@ -73,6 +73,11 @@ impl Message {
     /// Whether a tunnel is asked for.
     pub fn is_upgrade(&self) -> bool {
         self.upgrade.is_some()
+    }
+
+    /// Whether it is asked for by CONNECT, which any 2xx would grant.
+    pub fn is_connect(&self) -> bool {
+        self.upgrade.as_ref().is_some_and(Upgrade::is_connect)
     }
 
     /// The request as it goes to a backend. Where it may have to go out twice the head stays
@@ -149,7 +154,7 @@ impl Message {
         let parts = &mut self.parts;
         headers::strip_request(&mut parts.headers);
         let trust = &exchange.view.snapshot.trust;
-        let scheme = exchange.visitor.scheme();
+        let scheme = exchange.visitor.scheme().name();
         trust.forward(&exchange.peer, scheme, exchange.target.authority(), &mut parts.headers);
         for name in &exchange.view.snapshot.subject_headers {
             headers::remove_spellings(&mut parts.headers, name);

@@ -20,7 +20,7 @@ use std::pin::pin;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, EXPECT, HeaderValue, LOCATION, SET_COOKIE};
@@ -36,14 +36,17 @@ use self::error::ProxyError;
 use self::exchange::Exchange;
 use self::message::Message;
 pub use self::visitor::Visitor;
-use crate::http::body::{self, Progress, Upload, UploadState};
+use crate::http::body;
+use crate::http::check::BadRequest;
 use crate::http::headers::{self, X_REQUEST_ID};
+use crate::http::max_forwards::Spent;
 use crate::http::timer::Wheel;
 use crate::http::tunnel::Scratch;
 use crate::http::upgrade::Upgrade;
-use crate::http::{answer, check};
+use crate::http::upload::{Progress, Upload, UploadState};
+use crate::http::{answer, check, grpc, max_forwards};
 use crate::live::{Live, Look, Site, View};
-use crate::plan::Action;
+use crate::plan::{Action, TemplatePart};
 use crate::pool::affinity::mark_private;
 use crate::pool::backend::{Post, Vitals};
 use crate::pool::outlier::Fault;
@@ -211,21 +214,33 @@ impl Proxy {
             return Err(ProxyError::Misdirected);
         }
         exchange.uri = parts.uri.clone();
+        if exchange.method != parts.method {
+            exchange.method = parts.method.clone();
+        }
         let upload = accept(exchange, incoming)?;
+        if max_forwards::spend(&exchange.method, &mut parts.headers) == Spent::Here {
+            return Ok(Answer::Own(options()));
+        }
         let mut message = Message::new(parts, upload)?;
         loop {
             let view = exchange.view.clone();
             let (host, path) = (exchange.target.host(), exchange.uri.path());
-            let Some(place) = view.snapshot.router.find(host, path, &exchange.method) else {
+            let Some(place) = view.snapshot.router.find(exchange.scheme, host, path, &exchange.method) else {
                 return Err(ProxyError::NoRoute { host: host.to_owned(), path: path.to_owned() });
             };
             let route = &view.snapshot.routes[*place];
             exchange.route = Some(*place);
             match &route.plan.action {
+                Action::Respond { status, .. } if status.is_success() && message.is_connect() => {
+                    return Err(ProxyError::BadRequest(BadRequest::Tunnel));
+                }
                 Action::Respond { status, headers, .. } => {
                     return Ok(Answer::Own(rewrite::respond(*status, headers, &route.body)));
                 }
                 Action::Redirect { to, status } => {
+                    if host.is_empty() && to.contains(&TemplatePart::Host) {
+                        return Err(ProxyError::BadRequest(BadRequest::MissingHost));
+                    }
                     let to = rewrite::location(
                         to,
                         exchange.target.host(),
@@ -246,13 +261,22 @@ impl Proxy {
     }
 }
 
+/// What OPTIONS asks of this proxy itself.
+fn options() -> Response<Bytes> {
+    let allow = (ALLOW, HeaderValue::from_static(check::ALLOW));
+    rewrite::respond(StatusCode::NO_CONTENT, &[allow], &Bytes::new())
+}
+
 /// Takes the request's body, unless it is known to be too large.
 fn accept(exchange: &mut Exchange, incoming: Incoming) -> Result<Upload, ProxyError> {
     if incoming.is_end_stream() {
         return Ok(Upload::Empty);
     }
-    let limit = exchange.visitor.limits.max_body;
-    let progress = Progress::new(limit);
+    let limits = &exchange.visitor.limits;
+    let limit = limits.max_body;
+    // A gRPC call may stay open and silent for as long as both sides like.
+    let rate = if exchange.rpc.is_some() { 0 } else { limits.min_body_rate };
+    let progress = Rc::new(Progress::new(limit).at_least(rate, &exchange.proxy.wheel));
     exchange.upload = Some(progress.clone());
     if limit != 0 && incoming.size_hint().lower() > limit {
         return Err(ProxyError::TooLarge);
@@ -293,15 +317,16 @@ fn relay(mut exchange: Box<Exchange>, answer: Answer) -> Response<Body> {
     }
     parts.version = Version::HTTP_11;
     if let (StatusCode::SWITCHING_PROTOCOLS, Some((upgrade, client))) = (parts.status, upgrade) {
-        upgrade.restore(&mut parts.headers);
+        upgrade.grant(&mut parts);
+        exchange.answered(parts.status, End::ClientAbort);
         let idle = route.map_or(Duration::MAX, |route| route.tunnel_idle_timeout);
         if let Some(backend) = parts.extensions.remove::<OnUpgrade>() {
             tunnel::open(exchange, client, backend, idle);
         }
         return Response::from_parts(parts, Body::Empty);
     }
-    let (idle, call) = (exchange.idle_timeout(), exchange.call.clone());
-    Response::from_parts(parts, Body::relay(incoming, exchange, call, idle))
+    let (patience, call) = (exchange.patience(), exchange.call.clone());
+    Response::from_parts(parts, Body::relay(incoming, exchange, call, patience))
 }
 
 /// Answers for an error: a status, a word and a sentence, and the id to ask about it by.
@@ -311,14 +336,23 @@ fn refuse(mut exchange: Box<Exchange>, error: &ProxyError) -> Response<Body> {
     let id = id.to_str().unwrap_or_default();
     let text = format!("{} {word}: {sentence}. request {id}\n", status.as_u16());
     exchange.answered(status, error.end());
-    exchange.sent = text.len() as u64;
     debug!(request = id, pool = exchange.pool_name(), ?error, "refused");
     let malformed = exchange.version == Version::HTTP_2 && error.is_malformed();
-    let body = if malformed { Body::refusal(text) } else { Body::text(text) };
-    let mut response = Response::new(body);
-    *response.status_mut() = status;
+    let mut response = match exchange.rpc.filter(|_| !malformed) {
+        // A status of HTTP's would tell its client little: the log and the metrics have ours.
+        Some(rpc) => grpc::refusal(error.grpc_status(rpc.is_late(Instant::now())), text.trim_end())
+            .map(|()| Body::Empty),
+        None => {
+            exchange.sent = text.len() as u64;
+            let body = if malformed { Body::refusal(text) } else { Body::text(text) };
+            let mut response = Response::new(body);
+            *response.status_mut() = status;
+            let plain = HeaderValue::from_static("text/plain; charset=utf-8");
+            response.headers_mut().insert(CONTENT_TYPE, plain);
+            response
+        }
+    };
     let fields = response.headers_mut();
-    fields.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     fields.insert(&X_REQUEST_ID, exchange.id_value());
     if status == StatusCode::METHOD_NOT_ALLOWED {
         fields.insert(ALLOW, HeaderValue::from_static(check::ALLOW));

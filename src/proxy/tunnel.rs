@@ -1,20 +1,22 @@
-//! From a 101 to a tunnel: both connections are handed over, and the exchange lives on in it.
+//! From a 101 to a tunnel: both sides are handed over, and the exchange lives on in it.
 
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper_util::rt::TokioIo;
 
 use super::exchange::Exchange;
 use crate::http::timer::Timer;
-use crate::http::tunnel::{self, Side, TunnelEnd};
+use crate::http::tunnel::{self, Pipe, Side, TunnelEnd};
 use crate::listen::io::Io;
 use crate::telemetry::End;
 
-/// Both connections are free as soon as the 101 has been written; a client that does not take
-/// even that is not waited for longer.
+/// Both sides are free as soon as the client has been told; one that does not take even that is
+/// not waited for longer.
 const HANDOVER: Duration = Duration::from_secs(10);
 
-/// Opens the tunnel as soon as both sides let go of their connections. The task ends with the
+/// Opens the tunnel as soon as both sides are let go of. The task ends with the
 /// tunnel; the lease in its exchange is what a drain or a shutdown cuts it by.
 pub fn open(mut exchange: Box<Exchange>, client: OnUpgrade, backend: OnUpgrade, idle: Duration) {
     exchange.end = Some(End::Upgraded);
@@ -25,8 +27,7 @@ pub fn open(mut exchange: Box<Exchange>, client: OnUpgrade, backend: OnUpgrade, 
     exchange.lease = exchange.lease.take().map(|lease| lease.into_tunnel(&timer));
     tokio::task::spawn_local(async move {
         timer.set(Instant::now(), HANDOVER);
-        let sides =
-            timer.limit(async { Some((side(client.await.ok()?)?, side(backend.await.ok()?)?)) }).await;
+        let sides = timer.limit(async { Some((side(client.await.ok()?), side(backend.await.ok()?))) }).await;
         let Ok(Some((client, backend))) = sides else {
             exchange.end = Some(End::ClientAbort);
             return;
@@ -42,8 +43,15 @@ pub fn open(mut exchange: Box<Exchange>, client: OnUpgrade, backend: OnUpgrade, 
     });
 }
 
-fn side(upgraded: Upgraded) -> Option<Side> {
-    let parts = upgraded.downcast::<Io>().ok()?;
-    let (stream, descriptor) = parts.io.into_stream();
-    Some(Side { stream, descriptor, early: parts.read_buf })
+fn side(upgraded: Upgraded) -> Side {
+    match upgraded.downcast::<Io>() {
+        Ok(parts) => {
+            let (stream, descriptor, unread) = parts.io.into_stream();
+            let read = parts.read_buf;
+            // Both are empty but for a client that was in a hurry after it had been slow.
+            let early = if unread.is_empty() { read } else { [read, unread].concat().into() };
+            Side { pipe: Pipe::Connection(stream, descriptor), early }
+        }
+        Err(stream) => Side { pipe: Pipe::Shared(TokioIo::new(stream)), early: Bytes::new() },
+    }
 }

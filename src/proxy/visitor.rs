@@ -13,7 +13,7 @@ use crate::http::headers;
 use crate::http::serve::Conn;
 use crate::listen::tls::Secured;
 use crate::live::Snapshot;
-use crate::plan::ListenerLimits;
+use crate::plan::{ListenerLimits, Scheme};
 use crate::telemetry::ListenerSeries;
 
 /// A client connection, as its requests know it.
@@ -53,8 +53,8 @@ impl Visitor {
     }
 
     /// The scheme that it came by.
-    pub fn scheme(&self) -> &'static str {
-        if self.secured.is_some() { "https" } else { "http" }
+    pub fn scheme(&self) -> Scheme {
+        if self.secured.is_some() { Scheme::Https } else { Scheme::Http }
     }
 
     /// Whether a client certificate that was asked for under one name counts for this one.
@@ -82,7 +82,7 @@ impl Visitor {
         match &*known {
             Some((generation, peer)) if *generation == snapshot.generation => peer.clone(),
             _ => {
-                let peer = Rc::new(snapshot.trust.peer(self.conn.peer.ip()));
+                let peer = Rc::new(snapshot.trust.peer(self.conn.peer.get().ip()));
                 *known = Some((snapshot.generation, peer.clone()));
                 peer
             }

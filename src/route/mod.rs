@@ -1,89 +1,81 @@
-//! Where a request goes: the most specific host, path and method win, whatever the order of the file.
+//! Where a request goes: the most specific scheme, host, path and method win, whatever the order
+//! of the file.
 //!
-//! Start at [`Router`]. `paths` matches within one host, `rewrite` edits headers and makes the
-//! answers that need no backend, `split` deals one route out among several targets. The router
-//! does not know what it routes to, and nothing here knows pools.
+//! Start at [`Router`]. `hosts` matches within one scheme, `paths` within one host, `rewrite` edits
+//! headers and makes the answers that need no backend, `split` deals one route out among several
+//! targets. The router does not know what it routes to, and nothing here knows pools.
 
 pub mod budget;
+mod hosts;
 mod paths;
 pub mod rewrite;
 pub mod split;
 
-use std::collections::HashMap;
-
 use ::http::Method;
 
-use crate::plan::{HostPattern, PathPattern};
-use paths::Paths;
+use crate::plan::{HostPattern, PathPattern, Scheme};
+use hosts::Hosts;
 
 /// The longest name that DNS allows, with room for an address in brackets.
 const MAX_HOST: usize = 255;
 
 /// Finds the target of a request without allocating.
 ///
-/// Exact host > longest `*.` suffix > any host; within a host an exact path > the longest prefix;
-/// on one path a route that names the method > one that names none. Where a more specific place
-/// has no route that fits path and method, the next less specific one is asked. The path is
-/// compared as it was sent (`%2F`, `..` and case are letters like any other), because it is sent on
-/// as it was matched.
+/// A route that names the client's scheme > one that names none; then an exact host > the longest
+/// `*.` suffix > any host; within a host an exact path > the longest prefix; on one path a route that
+/// names the method > one that names none. Where a more specific place has no route that fits path
+/// and method, the next less specific one is asked. The scheme comes first of all, so that one route
+/// can take everything that comes in the clear, whatever hosts and paths the others name. The path
+/// is compared as it was sent (`%2F`, `..` and case are letters like any other), because it is sent
+/// on as it was matched.
 #[derive(Debug)]
 pub struct Router<T> {
     targets: Vec<T>,
-    exact: HashMap<Box<str>, Paths>,
-    suffix: HashMap<Box<str>, Paths>,
-    any: Paths,
+    http: Hosts,
+    https: Hosts,
+    either: Hosts,
+}
+
+/// What leads to a target. No scheme means either, no hosts any host, no methods every method.
+#[derive(Clone, Debug)]
+pub struct Entry<T> {
+    pub scheme: Option<Scheme>,
+    pub hosts: Vec<HostPattern>,
+    pub path: PathPattern,
+    pub methods: Vec<Method>,
+    pub target: T,
 }
 
 impl<T> Router<T> {
-    /// No hosts means any host, no methods every method. Of two entries that match the very same
-    /// requests the first stands; the configuration refuses such ties.
-    pub fn build(entries: Vec<(Vec<HostPattern>, PathPattern, Vec<Method>, T)>) -> Self {
-        let mut router = Self {
-            targets: Vec::with_capacity(entries.len()),
-            exact: HashMap::new(),
-            suffix: HashMap::new(),
-            any: Paths::default(),
-        };
-        for (hosts, path, methods, target) in entries {
+    /// Of two entries that match the very same requests the first stands; the configuration
+    /// refuses such ties.
+    pub fn build(entries: impl IntoIterator<Item = Entry<T>>) -> Self {
+        let [http, https, either] = Default::default();
+        let mut router = Self { targets: Vec::new(), http, https, either };
+        for Entry { scheme, hosts, path, methods, target } in entries {
             let index = router.targets.len();
             router.targets.push(target);
-            if hosts.is_empty() {
-                router.any.insert(&path, &methods, index);
-            }
-            for host in hosts {
-                let paths = match host {
-                    HostPattern::Exact(name) => router.exact.entry(name.into()).or_default(),
-                    HostPattern::Suffix(name) => router.suffix.entry(name.into()).or_default(),
-                };
-                paths.insert(&path, &methods, index);
-            }
+            let table = match scheme {
+                None => &mut router.either,
+                Some(Scheme::Http) => &mut router.http,
+                Some(Scheme::Https) => &mut router.https,
+            };
+            table.insert(hosts, &path, &methods, index);
         }
         router
     }
 
     /// `host` without its port, in any case, with or without the final dot; empty where the client
     /// named none.
-    pub fn find(&self, host: &str, path: &str, method: &Method) -> Option<&T> {
+    pub fn find(&self, scheme: Scheme, host: &str, path: &str, method: &Method) -> Option<&T> {
         let mut buffer = [0; MAX_HOST];
-        let index = lower_case(host, &mut buffer)
-            .and_then(|host| self.find_named(host, path, method))
-            .or_else(|| self.any.find(path, method))?;
+        let host = lower_case(host, &mut buffer);
+        let named = match scheme {
+            Scheme::Http => &self.http,
+            Scheme::Https => &self.https,
+        };
+        let index = named.find(host, path, method).or_else(|| self.either.find(host, path, method))?;
         Some(&self.targets[index])
-    }
-
-    fn find_named(&self, host: &str, path: &str, method: &Method) -> Option<usize> {
-        if self.exact.is_empty() && self.suffix.is_empty() {
-            return None;
-        }
-        if let Some(index) = self.exact.get(host).and_then(|paths| paths.find(path, method)) {
-            return Some(index);
-        }
-        if self.suffix.is_empty() {
-            return None;
-        }
-        // From the left, so that the longest suffix comes first.
-        let dots = host.match_indices('.').filter(|(at, _)| *at > 0);
-        dots.filter_map(|(at, _)| self.suffix.get(&host[at + 1..])).find_map(|paths| paths.find(path, method))
     }
 }
 
@@ -100,21 +92,22 @@ fn lower_case<'a>(host: &'a str, buffer: &'a mut [u8; MAX_HOST]) -> Option<&'a s
 }
 
 #[cfg(test)]
+mod fuzz;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
     use proptest::sample::{select, subsequence};
 
     fn router(table: &[(&[&str], &str, &[Method], &'static str)]) -> Router<&'static str> {
-        let entries = table.iter().map(|(hosts, path, methods, target)| {
-            (
-                hosts.iter().map(|host| host_pattern(host)).collect(),
-                path_pattern(path),
-                methods.to_vec(),
-                *target,
-            )
-        });
-        Router::build(entries.collect())
+        Router::build(table.iter().map(|(hosts, path, methods, target)| Entry {
+            scheme: None,
+            hosts: hosts.iter().map(|host| host_pattern(host)).collect(),
+            path: path_pattern(path),
+            methods: methods.to_vec(),
+            target: *target,
+        }))
     }
 
     fn host_pattern(text: &str) -> HostPattern {
@@ -132,7 +125,7 @@ mod tests {
     }
 
     fn get<'a>(router: &'a Router<&'static str>, host: &str, path: &str) -> Option<&'a str> {
-        router.find(host, path, &Method::GET).copied()
+        router.find(Scheme::Http, host, path, &Method::GET).copied()
     }
 
     #[test]
@@ -169,7 +162,7 @@ mod tests {
             (&[], "/", &[], "any"),
         ]);
         assert_eq!(get(&router, "a.example.com", "/only/x"), Some("exact"));
-        assert_eq!(router.find("a.example.com", "/api", &Method::POST), Some(&"suffix"));
+        assert_eq!(router.find(Scheme::Http, "a.example.com", "/api", &Method::POST), Some(&"suffix"));
         assert_eq!(get(&router, "a.example.com", "/api"), Some("any"));
         assert_eq!(get(&router, "a.example.com", "/else"), Some("any"));
     }
@@ -179,18 +172,46 @@ mod tests {
         let router = router(&[(&["a.example.com"], "/a", &[Method::GET], "a")]);
         assert_eq!(get(&router, "b.example.com", "/a"), None);
         assert_eq!(get(&router, "a.example.com", "/"), None);
-        assert_eq!(router.find("a.example.com", "/a", &Method::PUT), None);
+        assert_eq!(router.find(Scheme::Http, "a.example.com", "/a", &Method::PUT), None);
+    }
+
+    #[test]
+    fn a_route_that_names_the_scheme_comes_before_every_other() {
+        let entry = |scheme, host: &str, path: &str, target| Entry {
+            scheme,
+            hosts: if host.is_empty() { vec![] } else { vec![host_pattern(host)] },
+            path: path_pattern(path),
+            methods: vec![],
+            target,
+        };
+        let router = Router::build([
+            entry(None, "shop.example", "=/cart", "cart"),
+            entry(None, "", "/", "app"),
+            entry(Some(Scheme::Http), "", "/", "to TLS"),
+            entry(Some(Scheme::Http), "", "/.well-known", "challenge"),
+            entry(Some(Scheme::Https), "shop.example", "/admin", "admin"),
+        ]);
+        for (path, http, https) in [
+            ("/cart", "to TLS", "cart"),
+            ("/", "to TLS", "app"),
+            ("/.well-known/x", "challenge", "app"),
+            ("/admin", "to TLS", "admin"),
+        ] {
+            let find = |scheme| router.find(scheme, "shop.example", path, &Method::GET).copied();
+            assert_eq!((find(Scheme::Http), find(Scheme::Https)), (Some(http), Some(https)), "{path}");
+        }
     }
 
     /// Every route against every request, by the rules as they are written down.
     fn naive(
-        entries: &[(Vec<HostPattern>, PathPattern, Vec<Method>, usize)],
+        entries: &[Entry<usize>],
+        scheme: Scheme,
         host: &str,
         path: &str,
         method: &Method,
     ) -> Option<usize> {
         let mut best = None;
-        for (hosts, pattern, methods, target) in entries {
+        for Entry { scheme: asked, hosts, path: pattern, methods, target } in entries {
             let host_rank = hosts.iter().filter_map(|pattern| match pattern {
                 HostPattern::Exact(name) => (name == host).then_some((2, 0)),
                 HostPattern::Suffix(name) => {
@@ -208,9 +229,10 @@ mod tests {
                     rest.is_some_and(border).then_some((0, prefix.len()))
                 }
             };
-            let fits = methods.is_empty() || methods.contains(method);
+            let fits_scheme = asked.is_none_or(|asked| asked == scheme);
+            let fits = fits_scheme && (methods.is_empty() || methods.contains(method));
             if let (Some(host_rank), Some(path_rank), true) = (host_rank, path_rank, fits) {
-                let rank = (host_rank, path_rank, !methods.is_empty());
+                let rank = (asked.is_some(), host_rank, path_rank, !methods.is_empty());
                 if best.is_none_or(|(standing, _)| rank > standing) {
                     best = Some((rank, *target));
                 }
@@ -233,10 +255,16 @@ mod tests {
         subsequence(vec![Method::GET, Method::POST], 0..=2)
     }
 
-    fn route() -> impl Strategy<Value = (Vec<HostPattern>, PathPattern, Vec<Method>)> {
+    fn scheme() -> impl Strategy<Value = Scheme> {
+        select(vec![Scheme::Http, Scheme::Https])
+    }
+
+    fn route() -> impl Strategy<Value = Entry<()>> {
         let host = prop_oneof![host().prop_map(HostPattern::Exact), host().prop_map(HostPattern::Suffix)];
         let path = prop_oneof![path().prop_map(PathPattern::Exact), path().prop_map(PathPattern::Prefix)];
-        (prop::collection::vec(host, 0..3), path, methods())
+        let hosts = prop::collection::vec(host, 0..3);
+        (prop::option::of(scheme()), hosts, path, methods())
+            .prop_map(|(scheme, hosts, path, methods)| Entry { scheme, hosts, path, methods, target: () })
     }
 
     proptest! {
@@ -244,14 +272,20 @@ mod tests {
         #[test]
         fn it_agrees_with_a_matcher_that_tries_every_route(
             routes in prop::collection::vec(route(), 0..12),
-            requests in prop::collection::vec((host(), path(), select(vec![Method::GET, Method::POST, Method::PUT])), 1..24),
+            requests in prop::collection::vec(
+                (scheme(), host(), path(), select(vec![Method::GET, Method::POST, Method::PUT])),
+                1..24,
+            ),
         ) {
-            let entries: Vec<_> =
-                routes.into_iter().enumerate().map(|(index, (hosts, path, methods))| (hosts, path, methods, index)).collect();
+            let numbered = |(target, Entry { scheme, hosts, path, methods, .. })| {
+                Entry { scheme, hosts, path, methods, target }
+            };
+            let entries: Vec<_> = routes.into_iter().enumerate().map(numbered).collect();
             let router = Router::build(entries.clone());
-            for (host, path, method) in requests {
-                let expected = naive(&entries, &host, &path, &method);
-                prop_assert_eq!(router.find(&host, &path, &method).copied(), expected, "{} {}", host, path);
+            for (scheme, host, path, method) in requests {
+                let expected = naive(&entries, scheme, &host, &path, &method);
+                let found = router.find(scheme, &host, &path, &method).copied();
+                prop_assert_eq!(found, expected, "{:?} {} {}", scheme, host, path);
             }
         }
     }

@@ -108,6 +108,10 @@ words! {
         TooLarge = "too_large",
         FirstByteTimeout = "first_byte_timeout",
         TlsHandshake = "tls_handshake",
+        /// No PROXY header where there must be one.
+        ProxyHeader = "proxy_header",
+        /// Whoever sent it, or would have, is none of `trusted_proxies`.
+        UntrustedProxy = "untrusted_proxy",
         HeaderTimeout = "header_timeout",
         MaxConnections = "max_connections",
         Flood = "flood",

@@ -19,7 +19,7 @@ use hyper::client::conn::http1::{self, SendRequest};
 use super::learned::Learned;
 use super::way::Pair;
 use super::{JUST_USED, Keep, SURELY_ALIVE, Take};
-use crate::http::body::Upload;
+use crate::http::upload::Upload;
 use crate::listen::io::{Io, Traffic};
 
 /// hyper's read and write buffers grow up to this.

@@ -15,8 +15,8 @@ use super::Link;
 use super::connect::ConnectError;
 use super::tls::TlsFault;
 use super::way::Pair;
-use crate::http::body::{Progress, Upload};
-use crate::http::timer::{Timer, Wake};
+use crate::http::timer::{Patience, Timer, Wake};
+use crate::http::upload::{Progress, Upload};
 
 /// A backend's answer, and the connection to give back when its body has ended.
 pub struct Sent {
@@ -64,8 +64,8 @@ pub struct Limits<'a> {
     pub now: Instant,
     pub timer: &'a Timer,
     pub connect: Duration,
-    /// From the last byte of the request that moved.
-    pub response: Duration,
+    /// For the head of the answer; a byte of the request that moved is a sign of life.
+    pub response: Patience,
     /// How long for a stream while all are taken, and beside how many others.
     pub hold: Duration,
     pub max_held: usize,
@@ -115,7 +115,7 @@ pub async fn head<F: Future>(
     progress: &Option<Rc<Progress>>,
 ) -> Result<F::Output, SendErrorKind> {
     loop {
-        limits.timer.set(from, limits.response);
+        limits.timer.set(from, limits.response.after(from));
         match limits.timer.limit(answer.as_mut()).await {
             Ok(output) => {
                 // A cut that came with the answer is for its body.
@@ -124,7 +124,7 @@ pub async fn head<F: Future>(
             }
             Err(Wake::Cut) => return Err(SendErrorKind::Cut),
             Err(Wake::Due) => match progress.as_ref().and_then(|progress| progress.moved()) {
-                Some(moved) if moved > from => from = moved,
+                Some(moved) if moved > from && !limits.response.is_over(Instant::now) => from = moved,
                 _ => return Err(SendErrorKind::Timeout),
             },
         }

@@ -29,7 +29,7 @@ pub use self::errand::{Errand, Limits, SendError, SendErrorKind, Sent, Take};
 use self::errand::{head, not_connected};
 use self::tls::{Offer, TlsFault, Version};
 pub use self::way::{NOWHERE, Pair, Way};
-use crate::http::body::{Progress, Upload, UploadState};
+use crate::http::upload::{Progress, Upload, UploadState};
 use crate::listen::Descriptors;
 use crate::listen::io::Io;
 use crate::plan::PoolProtocol;
@@ -118,6 +118,11 @@ impl Client {
 
     pub fn idle_connections(&self) -> usize {
         self.idle.len() + self.shared.idle()
+    }
+
+    /// Whether its connections ask by themselves if the backend is there, as HTTP/2 does.
+    pub fn pings(&self) -> bool {
+        self.way.borrow().protocol != PoolProtocol::Http1 && !self.speaks_http1()
     }
 
     /// Whether one more request would have to wait.
@@ -297,7 +302,7 @@ impl Client {
     /// What an error of the codec means. A refusal of our certificate comes as one.
     fn classify(&self, error: hyper::Error, progress: &Option<Rc<Progress>>, reused: bool) -> SendErrorKind {
         let state = progress.as_ref().map(|progress| progress.state());
-        if matches!(state, Some(UploadState::TooLarge | UploadState::Failed)) {
+        if matches!(state, Some(UploadState::TooLarge | UploadState::TooSlow | UploadState::Failed)) {
             return SendErrorKind::Upload;
         }
         if !reused

@@ -10,6 +10,7 @@ mod process;
 #[allow(dead_code, unused_imports)] // these tests need a part of it
 mod support;
 
+mod abuse;
 mod check;
 mod drain;
 mod reload;

@@ -6,6 +6,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -179,6 +180,39 @@ impl Running {
     pub async fn client(&self) -> Client {
         let status = self.status().await;
         Client::new(status["listeners"][0]["addresses"][0].as_str().unwrap().parse().unwrap())
+    }
+
+    /// Where each listener listens, the one of [`Folder::config`] first.
+    pub async fn addresses<const N: usize>(&self) -> [SocketAddr; N] {
+        let status = self.status().await;
+        let mut listeners = status["listeners"].as_array().unwrap().clone();
+        listeners.sort_by_key(|listener| listener["name"] != "web");
+        let address = |listener: &serde_json::Value| listener["addresses"][0].as_str().unwrap().parse();
+        let found: Vec<_> = listeners.iter().map(|listener| address(listener).unwrap()).collect();
+        found.try_into().unwrap()
+    }
+
+    fn proc(&self, file: &str) -> String {
+        format!("/proc/{}/{file}", self.child.id())
+    }
+
+    /// Memory of its own, in KiB.
+    pub fn anonymous_kib(&self) -> usize {
+        let text = std::fs::read_to_string(self.proc("smaps_rollup")).unwrap();
+        let line = text.lines().find(|line| line.starts_with("Anonymous:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    }
+
+    pub fn descriptors(&self) -> usize {
+        std::fs::read_dir(self.proc("fd")).unwrap().count()
+    }
+
+    /// Time on a CPU so far, counted in hundredths of a second.
+    pub fn cpu(&self) -> Duration {
+        let text = std::fs::read_to_string(self.proc("stat")).unwrap();
+        let fields: Vec<_> = text.rsplit(')').next().unwrap().split_whitespace().collect();
+        let ticks: u64 = fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
+        Duration::from_millis(10 * ticks)
     }
 
     /// Writes the file anew.

@@ -237,6 +237,74 @@ async fn with_flags_the_file_in_the_folder_is_left_alone() {
 }
 
 #[tokio::test]
+async fn a_self_signed_certificate_is_made_told_of_and_taken_away() {
+    let a = Backend::start("a").await;
+    let (to, listen, admin) = (list(&[&a]), free(), free().to_string());
+    let at = listen.to_string();
+    let arguments = ["serve", "--to", &to, "--listen", &at, "--admin-bind", &admin, "--tls-self-signed"];
+    let mut running = Running::start(Folder::new(), &arguments, &admin).await;
+    running.tells(&format!("try it: curl -k https://{listen}/")).await;
+
+    let mut wire = TlsClient::new(listen).open("localhost").await;
+    let shown = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &wire.shown());
+    let shown: Vec<_> = shown.as_ref().iter().map(|byte| format!("{byte:02X}")).collect();
+    running.tells(&format!("its SHA-256 fingerprint: {}", shown.join(":"))).await;
+    let names = running.tells("a certificate for this run: ").await;
+    for name in ["localhost", "127.0.0.1", "::1"] {
+        assert!(names.contains(name), "{names}");
+    }
+    wire.send("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+    assert_eq!(wire.response("GET").await.unwrap().text(), "a");
+
+    // Its temporary directory is the test's folder.
+    let entries = std::fs::read_dir(running.folder.path("")).unwrap().map(|entry| entry.unwrap().path());
+    let made: Vec<_> = entries.filter(|path| path.display().to_string().contains("/pintle-tls-")).collect();
+    let [folder] = &made[..] else { panic!("{made:?}") };
+    let mode = |path: &std::path::Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode(folder), mode(&folder.join("self-signed.key"))), (0o700, 0o600));
+
+    // A reload finds it where it was.
+    running.signal(Signal::HUP);
+    running.tells("reloaded --to: generation 1 → 2").await;
+    running.signal(Signal::TERM);
+    drop(wire);
+    assert!(running.ends().await.success());
+    assert!(!folder.exists());
+}
+
+#[tokio::test]
+async fn the_printed_config_of_a_self_signed_certificate_works_once_one_is_made() {
+    let folder = Folder::new();
+    let printed = folder.run(&["serve", "--to", ":9001", "--tls-self-signed", "--print-config"]).await;
+    assert_eq!(printed.exit, Some(0));
+    assert!(printed.stderr.contains("its certificate has to be made first"), "{}", printed.stderr);
+    assert!(printed.stdout.contains("\n# openssl req -x509 "), "{}", printed.stdout);
+    folder.write("pintle.toml", &printed.stdout);
+    assert_eq!(folder.run(&["check"]).await.exit, Some(3), "it is not there yet");
+    let keys = Keys::for_names(&["localhost"]);
+    for file in ["crt", "key"] {
+        let to = folder.path(&format!("self-signed.{file}"));
+        std::fs::copy(keys.path(&format!("site.{file}")), to).unwrap();
+    }
+    let checked = folder.run(&["check"]).await;
+    assert_eq!(checked.exit, Some(0), "{checked:?}");
+}
+
+#[tokio::test]
+async fn one_certificate_is_given_or_made_but_not_both() {
+    let folder = Folder::new();
+    let mut command =
+        folder.command(["serve", "--to", ":9001", "--tls", "site.crt", "site.key", "--print-config"]);
+    command.env("PINTLE_TLS_SELF_SIGNED", "1");
+    let both = end(command).await;
+    assert_eq!(both.exit, Some(2));
+    assert!(both.stderr.contains("`--tls` and `--tls-self-signed`"), "{}", both.stderr);
+    let stray = folder.run(&["serve", "--tls-self-signed"]).await;
+    assert_eq!(stray.exit, Some(2));
+    assert!(stray.stderr.contains("`--tls-self-signed`"), "{}", stray.stderr);
+}
+
+#[tokio::test]
 async fn https_in_to_is_tls_held_against_whom_the_system_trusts() {
     let (keys, a) = (Keys::new(), Backend::start("a").await);
     let authority = keys.authority("ca.pem");

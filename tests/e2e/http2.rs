@@ -331,6 +331,20 @@ async fn a_body_that_is_not_read_holds_up_its_own_stream_alone() {
 }
 
 #[tokio::test]
+async fn an_answer_that_comes_first_tells_its_client_to_send_no_more() {
+    let backend = Backend::start("a").await;
+    backend.answer_early(|_| Reply::text("enough"));
+    let proxy = over(&backend, "").await;
+    let mut wire = FrameWire::open(proxy.address).await;
+    wire.send(&[Frame::head(1, &request("POST", "/"), 0), Frame::new(0, 0, 1, *b"some of it")]).await;
+    assert!(wire.read_until(HEADERS).await.is_some());
+    let reset = wire.read_until(RST_STREAM).await.unwrap();
+    assert_eq!((reset.stream, reset.error()), (1, 0), "NO_ERROR");
+    wire.send(&[Frame::get(3, "/")]).await;
+    assert_eq!(wire.read_until(HEADERS).await.unwrap().stream, 3);
+}
+
+#[tokio::test]
 async fn cookie_crumbs_reach_the_policy_and_the_backend_as_one_line() {
     let backends = Backend::fleet(["a", "b", "c"]).await;
     let backends: Vec<&Backend> = backends.iter().collect();

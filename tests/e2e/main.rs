@@ -8,11 +8,13 @@
 
 mod support;
 
+mod abuse;
 mod access_log;
 mod affinity;
 mod balancing;
 mod drain;
 mod floods;
+mod grpc;
 mod h2_backend;
 mod headers;
 mod health;
@@ -20,9 +22,11 @@ mod hold;
 mod hostile;
 mod http2;
 mod hygiene;
+mod max_forwards;
 mod max_in_flight;
 mod outlier;
 mod proxy_out;
+mod proxy_protocol;
 mod reload;
 mod responses;
 mod retry;
@@ -32,3 +36,5 @@ mod timeouts;
 mod tls;
 mod tls_backend;
 mod websocket;
+mod websocket_h2;
+mod websocket_relay;

@@ -186,3 +186,25 @@ async fn below_the_panic_threshold_backends_are_used_whatever_their_probes_say()
         assert_eq!(proxy.client().get("/").await.served_by(), "a");
     }
 }
+
+#[tokio::test]
+async fn a_client_that_delays_its_own_request_ejects_nobody_and_a_silent_backend_is_ejected() {
+    let [a, b, marker] = Backend::fleet(["a", "b", "marker"]).await;
+    let pool = "timeouts.response = \"100ms\"\n[pool.app.outlier]\nconsecutive_errors = 1\n\
+                eject = \"5m\"\nmax_ejected = 1.0";
+    let proxy = Proxy::start(Config::app(&[&a, &b, &marker], pool)).await;
+    for _ in 0..6 {
+        let mut wire = proxy.wire().await;
+        wire.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nhalf").await;
+        assert!(wire.head().await.expect("a head").starts_with(b"HTTP/1.1 504"));
+    }
+    marker.reply(Reply::stall());
+    eventually("the silent one is ejected", async || {
+        proxy.client().get("/").await;
+        proxy.backend("app/marker").await.health.status == "ejected"
+    })
+    .await;
+    for name in ["app/a", "app/b"] {
+        assert_eq!(proxy.backend(name).await.health.status, "up", "{name}");
+    }
+}

@@ -1,8 +1,8 @@
 //! Where a request goes: hosts, paths, methods, and what a route does by itself.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use crate::support::{Ask, Backend, Client, Config, Proxy, Reply};
+use crate::support::{Ask, Backend, Client, Config, Keys, Proxy, Reply, TlsClient};
 
 /// A route that answers with its own name.
 fn place(config: Config, name: &str, lines: &str) -> Config {
@@ -234,4 +234,92 @@ async fn on_one_listener_http_takes_turns_while_websockets_are_sticky() {
     assert_eq!((&turns[0], &turns[1]), (&turns[2], &turns[3]));
     assert_ne!(turns[0], turns[1], "HTTP takes turns");
     assert_eq!(a.received(1).await.header("cookie"), None, "the cookie is no backend's business");
+}
+
+/// Everything that comes in the clear goes to TLS, and nothing else.
+fn to_tls(backend: &Backend) -> Config {
+    Config::app(&[backend], "")
+        .route("pool = \"app\"")
+        .route("hosts = [\"shop.example\"]\npath = \"=/cart\"\nmethods = [\"GET\"]\npool = \"app\"")
+        .route("scheme = \"http\"\npath = \"/.well-known\"\nrespond.body = \"challenge\"")
+        .route("scheme = \"http\"\nredirect = { to = \"https://{host}{path_and_query}\", status = 308 }")
+}
+
+#[tokio::test]
+async fn a_route_for_the_clear_takes_whatever_comes_so_before_all_others() {
+    let (keys, a) = (Keys::for_names(&["shop.example"]), Backend::start("a").await);
+    let tls = format!("[listener.secure]\nbind = \"127.0.0.1:0\"\n{}", keys.tls(&["site"]));
+    let proxy = Proxy::start(to_tls(&a).text(&tls)).await;
+    let mut clear = proxy.client();
+    for (host, target, location) in [
+        ("shop.example", "/cart?x=1", "https://shop.example/cart?x=1"),
+        ("shop.example:8080", "/", "https://shop.example/"),
+        ("[::1]:8080", "/a", "https://[::1]/a"),
+        ("other.example", "//evil.example", "https://other.example//evil.example"),
+    ] {
+        // From an untrusted peer the word is nothing.
+        let ask = Ask::get(target).header("Host", host).header("X-Forwarded-Proto", "https");
+        let answer = clear.ask(ask).await;
+        assert_eq!((answer.status, answer.header("location")), (308, Some(location)), "{target}");
+    }
+    assert_eq!(clear.get("/.well-known/x").await.text(), "challenge");
+    assert_eq!(a.count(), 0);
+
+    let listeners = proxy.pintle().listeners();
+    let (_, secure) = listeners.into_iter().find(|(name, _)| name == "secure").unwrap();
+    let mut wire = TlsClient::new(secure).open("shop.example").await;
+    for target in ["/cart", "/.well-known/x", "/"] {
+        let ask = Ask::get(target).header("X-Forwarded-Proto", "http");
+        wire.send(ask.bytes(&BTreeMap::new())).await;
+        assert_eq!(wire.response("GET").await.unwrap().text(), "a", "{target}");
+    }
+}
+
+#[tokio::test]
+async fn behind_a_trusted_proxy_its_word_is_the_clients_scheme() {
+    let a = Backend::start("a").await;
+    for (from, name, clear, secure) in [
+        (
+            "x-forwarded-for",
+            "X-Forwarded-Proto",
+            ["http", "http, https", "ws"],
+            ["https", "HTTPS, http", "wss"],
+        ),
+        (
+            "forwarded",
+            "Forwarded",
+            [
+                "for=203.0.113.9;proto=http",
+                "for=203.0.113.9;proto=http, for=127.0.0.2;proto=https",
+                "proto=http",
+            ],
+            [
+                "for=203.0.113.9;proto=https",
+                "for=203.0.113.9;PROTO=\"https\", for=127.0.0.2;proto=http",
+                // What the client itself wrote stands before what the proxy wrote of it.
+                "for=6.6.6.6;proto=http, for=203.0.113.9;proto=https",
+            ],
+        ),
+    ] {
+        let server = format!("trusted_proxies = [\"127.0.0.0/8\"]\nclient_ip_from = {from:?}");
+        let proxy = Proxy::start(to_tls(&a).server(&server)).await;
+        let mut client = proxy.client();
+        for said in clear {
+            assert_eq!(client.ask(Ask::get("/").header(name, said)).await.status, 308, "{said}");
+        }
+        for said in secure {
+            assert_eq!(client.ask(Ask::get("/").header(name, said)).await.status, 200, "{said}");
+        }
+        // Nothing said, or nothing that is a scheme: by what the proxy itself came.
+        assert_eq!(client.get("/").await.status, 308);
+        assert_eq!(client.ask(Ask::get("/").header(name, "gopher")).await.status, 308);
+    }
+}
+
+#[tokio::test]
+async fn a_redirect_to_a_host_that_was_not_named_is_a_400() {
+    let proxy = Proxy::start(Config::default().route("redirect.to = \"https://{host}{path}\"")).await;
+    let answer = String::from_utf8(proxy.raw("GET /x HTTP/1.0\r\n\r\n").await).unwrap();
+    assert!(answer.starts_with("HTTP/1.0 400 ") || answer.starts_with("HTTP/1.1 400 "), "{answer}");
+    assert!(answer.contains("the Host header is missing"), "{answer}");
 }

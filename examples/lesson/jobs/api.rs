@@ -40,7 +40,7 @@ enum Jobs {
     /// In this process: nobody else knows.
     Memory(Shelf),
     /// In a service of its own. This process still does the work.
-    Database(Http, SocketAddr),
+    Database(Box<Http>, SocketAddr),
     /// In the store, where workers find the work too.
     Queue(Client),
 }
@@ -58,7 +58,7 @@ pub fn role(setup: Setup) -> Boxed<'static, Outcome<()>> {
     Box::pin(async move {
         let (jobs, step) = match setup.order()? {
             Order::Memory { step } => (Jobs::Memory(Shelf::default()), step),
-            Order::Database { at, step } => (Jobs::Database(Http::default(), at), step),
+            Order::Database { at, step } => (Jobs::Database(Box::default(), at), step),
             Order::Queue { store } => {
                 (Jobs::Queue(Client::connect(&store, Link::Multiplexed).await?), Duration::ZERO)
             }

@@ -26,14 +26,14 @@ enum Files {
     /// "Only on THIS server!"
     Local(Disk),
     /// A service that all replicas ask.
-    Shared(Client<HttpConnector, Body>, SocketAddr),
+    Shared(Box<Client<HttpConnector, Body>>, SocketAddr),
 }
 
 /// A replica of the upload service. Its order is the object store's address, or `null`.
 pub fn replica(setup: Setup) -> Boxed<'static, Outcome<()>> {
     Box::pin(async move {
         let files = match setup.order::<Option<SocketAddr>>()? {
-            Some(store) => Files::Shared(Client::builder(TokioExecutor::new()).build_http(), store),
+            Some(store) => Files::Shared(Box::new(Client::builder(TokioExecutor::new()).build_http()), store),
             None => Files::Local(Disk::default()),
         };
         let app = Router::new()

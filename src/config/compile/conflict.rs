@@ -3,7 +3,7 @@
 use http::Method;
 
 use super::Compiler;
-use super::route::Half;
+use super::route::{Half, scheme_prefix};
 use crate::config::findings::Finding;
 use crate::config::place::Place;
 use crate::plan::HostPattern;
@@ -63,7 +63,10 @@ impl Compiler<'_, '_> {
     /// Whether what a route matches was read without errors.
     fn matcher_is_known(&self, place: &Place) -> bool {
         let keys_known = self.findings.keys_known(place);
-        keys_known && ["hosts", "path", "methods"].into_iter().all(|key| self.findings.sound(&place.at(key)))
+        keys_known
+            && ["scheme", "hosts", "path", "methods"]
+                .into_iter()
+                .all(|key| self.findings.sound(&place.at(key)))
     }
 }
 
@@ -71,12 +74,12 @@ impl Compiler<'_, '_> {
 fn tie(one: &Half, other: &Half) -> Option<String> {
     let method = shared_method(&one.methods, &other.methods)?;
     let host = shared_host(&one.hosts, &other.hosts)?;
-    (one.path == other.path).then(|| {
+    (one.scheme == other.scheme && one.path == other.path).then(|| {
         let path = match &one.path {
             crate::plan::PathPattern::Exact(path) => format!("={path}"),
             crate::plan::PathPattern::Prefix(path) => path.clone(),
         };
-        format!("`{method}{host}{path}`")
+        format!("`{method}{}{host}{path}`", scheme_prefix(one.scheme, &host))
     })
 }
 

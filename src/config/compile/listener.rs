@@ -7,7 +7,7 @@ use super::Compiler;
 use crate::config::findings::Finding;
 use crate::config::place::Place;
 use crate::config::schema::{Listener, OneOrMany, Protocol};
-use crate::plan::{AdminBind, AdminPlan, ListenerLimits, ListenerPlan, Protocols};
+use crate::plan::{AdminBind, AdminPlan, ListenerLimits, ListenerPlan, Plan, Protocols, ProxyProtocol};
 
 /// Where clients connect when the file does not say.
 const DEFAULT_BIND: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
@@ -24,6 +24,7 @@ impl Compiler<'_, '_> {
             return vec![ListenerPlan {
                 name: "default".to_owned(),
                 bind: vec![DEFAULT_BIND],
+                proxy_protocol: ProxyProtocol::Off,
                 tls: None,
                 protocols: Protocols { http1: true, http2: false },
                 limits,
@@ -39,9 +40,26 @@ impl Compiler<'_, '_> {
             let bind = self.bind(&listener, &place, &mut taken);
             let tls = listener.tls.as_ref().and_then(|tls| self.tls(tls, &place.at("tls")));
             let protocols = self.protocols(&listener, &place.at("protocols"));
-            listeners.push(ListenerPlan { name, bind, tls, protocols, limits: limits(&listener) });
+            let (proxy_protocol, limits) = (listener.proxy_protocol.0, limits(&listener));
+            listeners.push(ListenerPlan { name, bind, proxy_protocol, tls, protocols, limits });
         }
         listeners
+    }
+
+    /// Whoever may connect could else pass for anybody.
+    pub(crate) fn proxy_headers_are_trusted(&mut self, plan: &Plan) {
+        let trusted = Place::default().at("server").at("trusted_proxies");
+        if !plan.server.trusted_proxies.is_empty() || !self.findings.sound(&trusted) {
+            return;
+        }
+        let listeners = plan.listeners.iter();
+        for listener in listeners.filter(|listener| listener.proxy_protocol != ProxyProtocol::Off) {
+            let place = Place::default().at("listener").at(&listener.name).at("proxy_protocol");
+            let message = "a PROXY header is taken from `trusted_proxies` alone, and there are none";
+            let finding = Finding::error("missing", &place, message).label("nobody could connect");
+            let help = "add `trusted_proxies = [\"192.0.2.7\"]`, with the proxy's address, to [server]";
+            self.findings.add(finding.say(help));
+        }
     }
 
     /// `h2` is for TLS and `h2c` for the clear; `h2` beside something else is a wish, and no error
@@ -113,6 +131,7 @@ fn limits(listener: &Listener) -> ListenerLimits {
             .expect("checked to be at most 64 KiB"),
         max_headers: listener.max_headers,
         max_body: listener.max_body.value.0,
+        min_body_rate: listener.min_body_rate.value.0,
         max_streams: listener.http2.max_streams,
         max_resets_per_second: listener.http2.max_resets_per_second,
     }

@@ -99,6 +99,7 @@ impl Compiler<'_, '_> {
     fn across(&mut self, plan: &Plan) {
         self.cookies_do_not_meet(&plan.pools);
         self.cookies_reach_their_browser(plan);
+        self.proxy_headers_are_trusted(plan);
         self.clients_are_told_apart(plan);
         self.pools_are_used(plan);
     }

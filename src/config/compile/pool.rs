@@ -38,7 +38,7 @@ impl Compiler<'_, '_> {
             self.backends_can_be_asked_for(&backends, &place);
         }
         let cookie = self.sticky(pool.sticky, &name, &place.at("sticky"));
-        let health = pool.health.and_then(|health| self.health(health, &place.at("health")));
+        let health = pool.health.and_then(|health| self.health(health, pool.protocol.0, &place));
         PoolPlan {
             policy,
             sticky: pool.policy.0 == Policy::StickyCookie,
@@ -207,26 +207,39 @@ impl Compiler<'_, '_> {
         BackendPlan { name, address: address.value, weight, backup, state }
     }
 
-    fn health(&mut self, health: Health, place: &Place) -> Option<HealthPlan> {
-        let probe = match (health.path, health.tcp) {
-            (Some(path), false) => Probe::Http { path: path.value.0 },
-            (None, true) => Probe::Tcp,
-            (Some(_), true) => {
-                let finding =
-                    Finding::error("conflict", &place.at("tcp"), "a probe asks for a path or only connects");
-                self.findings
-                    .add(finding.on_key().label("`path` or `tcp`").with(&place.at("path"), "the other one"));
-                return None;
+    fn health(&mut self, health: Health, protocol: PoolProtocol, pool: &Place) -> Option<HealthPlan> {
+        let place = &pool.at("health");
+        let path = health.path.map(|path| ("path", Probe::Http { path: path.value.0 }));
+        let tcp = health.tcp.then_some(("tcp", Probe::Tcp));
+        let grpc = health.grpc.map(|service| ("grpc", Probe::Grpc { service: service.value.0 }));
+        let mut asked = [path, tcp, grpc].into_iter().flatten();
+        let Some((key, probe)) = asked.next() else {
+            if self.findings.clear(place) {
+                let finding = Finding::error("missing", place, "a probe needs something to ask")
+                    .label("`path`, `tcp` or `grpc`");
+                self.findings.add(finding.say("add `path = \"/healthz\"`, `tcp = true` or `grpc = \"\"`"));
             }
-            (None, false) => {
-                if self.findings.clear(place) {
-                    let finding = Finding::error("missing", place, "a probe needs something to ask")
-                        .label("`path` or `tcp`");
-                    self.findings.add(finding.say("add `path = \"/healthz\"` or `tcp = true`"));
-                }
-                return None;
-            }
+            return None;
         };
+        if let Some((other, _)) = asked.next() {
+            let finding = Finding::error("conflict", &place.at(other), "a probe asks for one thing")
+                .on_key()
+                .label("`path`, `tcp` or `grpc`");
+            self.findings.add(finding.with(&place.at(key), "the other one"));
+            return None;
+        }
+        if matches!(probe, Probe::Grpc { .. }) && protocol == PoolProtocol::Http1 {
+            let finding = Finding::error(
+                "conflict",
+                &place.at("grpc"),
+                "gRPC needs HTTP/2, and this pool speaks http/1.1",
+            );
+            self.findings.add(
+                finding
+                    .label("not without HTTP/2")
+                    .say("add `protocol = \"h2c\"` to the pool, or `\"h2\"` with TLS"),
+            );
+        }
         if let Some(drain_on) = health.drain_on.as_ref()
             && let Some(code) = overlap(&drain_on.value, &health.expect.value)
         {

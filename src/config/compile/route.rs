@@ -11,7 +11,7 @@ use crate::config::place::{Place, quoted, quoted_key, shown};
 use crate::config::schema::{self, Edits, Respond, Retry, RetryOn};
 use crate::config::spelling::Spelled;
 use crate::config::suggest;
-use crate::plan::{Action, HeaderEdits, HostPattern, PathPattern, PoolPlan, RetryPlan, RoutePlan};
+use crate::plan::{Action, HeaderEdits, HostPattern, PathPattern, PoolPlan, RetryPlan, RoutePlan, Scheme};
 
 /// Headers that belong to one connection or to the framing of a message.
 const OWN: [HeaderName; 8] = [
@@ -98,17 +98,19 @@ impl Compiler<'_, '_> {
 
     fn route(&mut self, route: schema::Route, place: &Place, pools: &[PoolPlan]) -> Half {
         let action = self.action(&route, place, pools);
+        let scheme = route.scheme.map(|scheme| scheme.0);
         let hosts: Vec<HostPattern> = route.hosts.into_iter().map(|host| host.value).collect();
         let methods: Vec<Method> = route.methods.into_iter().map(|method| method.value).collect();
         self.listed_once(&hosts, &place.at("hosts"), "host");
         self.listed_once(&methods, &place.at("methods"), "method");
         let name = match route.name {
             Some(name) => name.value.0,
-            None => matcher_name(&hosts, &route.path.text, &methods),
+            None => matcher_name(scheme, &hosts, &route.path.text, &methods),
         };
         Half {
             action,
             name,
+            scheme,
             hosts,
             path: route.path.value,
             methods,
@@ -269,6 +271,7 @@ impl Compiler<'_, '_> {
 pub(crate) struct Half {
     pub(crate) action: Option<Action>,
     pub(crate) name: String,
+    pub(crate) scheme: Option<Scheme>,
     pub(crate) hosts: Vec<HostPattern>,
     pub(crate) path: PathPattern,
     pub(crate) methods: Vec<Method>,
@@ -283,6 +286,7 @@ impl Half {
     fn finish(self) -> RoutePlan {
         RoutePlan {
             name: self.name,
+            scheme: self.scheme,
             hosts: self.hosts,
             path: self.path,
             methods: self.methods,
@@ -312,8 +316,8 @@ fn retry(retry: &Retry) -> RetryPlan {
     }
 }
 
-/// `shop.example.com/cart`, with the methods before it and a count of further hosts.
-fn matcher_name(hosts: &[HostPattern], path: &str, methods: &[Method]) -> String {
+/// `shop.example.com/cart`, with scheme and methods before it and a count of further hosts.
+fn matcher_name(scheme: Option<Scheme>, hosts: &[HostPattern], path: &str, methods: &[Method]) -> String {
     let host = match hosts {
         [] => String::new(),
         [HostPattern::Exact(host), ..] => host.clone(),
@@ -322,7 +326,13 @@ fn matcher_name(hosts: &[HostPattern], path: &str, methods: &[Method]) -> String
     let more = if hosts.len() > 1 { format!("+{}", hosts.len() - 1) } else { String::new() };
     let methods: Vec<&str> = methods.iter().map(Method::as_str).collect();
     let methods = if methods.is_empty() { String::new() } else { format!("{} ", methods.join(",")) };
-    format!("{methods}{host}{more}{path}")
+    format!("{methods}{}{host}{more}{path}", scheme_prefix(scheme, &host))
+}
+
+/// What stands before a host, or before a path where there is none.
+pub(crate) fn scheme_prefix(scheme: Option<Scheme>, host: &str) -> String {
+    let slashes = if host.is_empty() { "" } else { "//" };
+    scheme.map_or_else(String::new, |scheme| format!("{}:{slashes}", scheme.name()))
 }
 
 /// Why a header is not the file's to change.

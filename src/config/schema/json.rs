@@ -40,6 +40,9 @@ fn drop_null(schema: &mut Value) {
                 map.insert("type".to_owned(), only);
             }
         }
+        if let Some(Value::Array(words)) = map.get_mut("enum") {
+            words.retain(|word| !word.is_null());
+        }
         if let Some(Value::Array(choices)) = map.get_mut("anyOf") {
             choices.retain(|choice| choice.get("type").is_none_or(|name| name != "null"));
             if let [Value::Object(only)] = choices.as_mut_slice() {

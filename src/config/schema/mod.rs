@@ -26,8 +26,8 @@ use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::spelling::{EnvName, FilePath, HostName, LogLevel, OneOf, Size, Spelled, spelled};
-use crate::plan::{AccessFormat, AdminBind, ClientIpFrom, EventFormat, LogOutput, OnFull};
+use super::spelling::{EnvName, FilePath, HostName, LogLevel, OneOf, Rate, Size, Spelled, spelled};
+use crate::plan::{AccessFormat, AdminBind, ClientIpFrom, EventFormat, LogOutput, OnFull, ProxyProtocol};
 
 /// Pintle's configuration.
 #[derive(Default, Deserialize, Serialize, JsonSchema)]
@@ -63,7 +63,7 @@ pub(crate) struct Server {
     pub(crate) max_connections: usize,
     /// Reload when this file changes.
     pub(crate) watch: bool,
-    /// Whose forwarding headers are believed: networks or addresses.
+    /// Whose forwarding headers and PROXY headers are believed: networks or addresses.
     pub(crate) trusted_proxies: Vec<Spelled<IpNet>>,
     /// The one header that is believed from them.
     pub(crate) client_ip_from: OneOf<ClientIpFrom>,
@@ -164,9 +164,11 @@ pub(crate) struct Listener {
     /// What is spoken here: http/1.1; h2, HTTP/2 where there is TLS; h2c, HTTP/2 in the clear, known beforehand.
     #[schemars(length(min = 1))]
     pub(crate) protocols: Vec<OneOf<Protocol>>,
+    /// off, v1, v2 or any: the PROXY header that every connection begins with, from `trusted_proxies` only.
+    pub(crate) proxy_protocol: OneOf<ProxyProtocol>,
     /// What makes it speak TLS; no table means in the clear.
     pub(crate) tls: Option<Tls>,
-    /// From accepting a connection to its first byte, the TLS handshake included.
+    /// From accepting a connection to its first byte, PROXY header and TLS handshake included.
     #[schemars(extend("x-min" = "100ms", "x-max" = "1h"))]
     pub(crate) first_byte_timeout: Spelled<Duration>,
     /// From the first byte of a request to the end of its head.
@@ -183,6 +185,8 @@ pub(crate) struct Listener {
     pub(crate) max_headers: usize,
     /// Bytes of one request body; 0B means no limit.
     pub(crate) max_body: Spelled<Size>,
+    /// Of a request's body, averaged over 10 s in which the client is waited for; slower is a 408. 0B/s means any.
+    pub(crate) min_body_rate: Spelled<Rate>,
     /// Limits of one HTTP/2 connection.
     pub(crate) http2: Http2,
 }
@@ -210,6 +214,7 @@ impl Default for Listener {
         Self {
             bind: None,
             protocols: vec![OneOf(Protocol::H2), OneOf(Protocol::Http1)],
+            proxy_protocol: OneOf(ProxyProtocol::Off),
             tls: None,
             first_byte_timeout: spelled("10s"),
             header_timeout: spelled("10s"),
@@ -217,6 +222,7 @@ impl Default for Listener {
             max_header_size: spelled("32KiB"),
             max_headers: 100,
             max_body: spelled("0B"),
+            min_body_rate: spelled("240B/s"),
             http2: Http2::default(),
         }
     }
@@ -268,8 +274,10 @@ mod tests {
         assert!(text.contains(r#""additionalProperties":false"#));
         assert!(text.contains("[KMG]i?"));
         assert!(published().pointer("/properties/log/properties/format/enum").is_some());
-        assert!(text.contains("Whose forwarding headers are believed"));
-        for inner in ["\"x-hint", "\"x-min", "\"x-max", "\"null\"", ":null", "\"$ref\"", "\"format\":\""] {
+        assert!(text.contains("Whose forwarding headers and PROXY headers are believed"));
+        for inner in
+            ["\"x-hint", "\"x-min", "\"x-max", "\"null\"", ":null", ",null", "\"$ref\"", "\"format\":\""]
+        {
             assert!(!text.contains(inner), "{inner} in {text}");
         }
     }

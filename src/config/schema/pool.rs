@@ -10,7 +10,7 @@ use super::tls::BackendTls;
 use super::words::{Auto, Fallback, Policy, SecureWord};
 use crate::config::spelling::{
     CookieDomain, CookieName, CookiePath, EnvName, FilePath, HostName, KeyId, Name, OneOf, ProbePath,
-    Spelled, spelled,
+    ServiceName, Spelled, spelled,
 };
 use crate::plan::{
     BackendAddress, FileState, HashOn, HealthInit, HostHeader, OnDown, OnDrain, PoolProtocol, SameSite,
@@ -251,10 +251,12 @@ pub(crate) struct Key {
 #[derive(Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Health {
-    /// Ask for this path; or else `tcp`.
+    /// Ask for this path; or else `tcp` or `grpc`.
     pub(crate) path: Option<Spelled<ProbePath>>,
-    /// Only connect; or else `path`.
+    /// Only connect; or else `path` or `grpc`.
     pub(crate) tcp: bool,
+    /// Ask gRPC's health service about this service, "" for the whole backend; or else `path` or `tcp`.
+    pub(crate) grpc: Option<Spelled<ServiceName>>,
     /// The port to probe; 0 is the backend's own.
     #[schemars(range(min = 0, max = 65535))]
     pub(crate) port: u16,
@@ -288,6 +290,7 @@ impl Default for Health {
         Self {
             path: None,
             tcp: false,
+            grpc: None,
             port: 0,
             host: spelled(""),
             interval: spelled("2s"),
@@ -308,10 +311,10 @@ pub(crate) struct Timeouts {
     /// To open a connection.
     #[schemars(extend("x-min" = "10ms", "x-max" = "10m"))]
     pub(crate) connect: Spelled<Duration>,
-    /// Per attempt, from the last byte of the request that moved to the response head.
+    /// Per attempt, from the last byte of the request that moved to the response head; for gRPC its grpc-timeout.
     #[schemars(extend("x-min" = "10ms", "x-max" = "24h"))]
     pub(crate) response: Spelled<Duration>,
-    /// Between bytes of a response.
+    /// Between bytes of a response; not for gRPC.
     #[schemars(extend("x-min" = "10ms", "x-max" = "24h"))]
     pub(crate) idle: Spelled<Duration>,
 }

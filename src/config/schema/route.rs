@@ -9,13 +9,15 @@ use serde::{Deserialize, Serialize};
 
 use super::words::RetryOn;
 use crate::config::spelling::{Name, OneOf, Spelled, Template, spelled};
-use crate::plan::{HostPattern, PathPattern};
+use crate::plan::{HostPattern, PathPattern, Scheme};
 
 #[derive(Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Route {
     /// Shown in logs and metrics; made from hosts and path where unset.
     pub(crate) name: Option<Spelled<Name>>,
+    /// How the client came: http (in the clear) or https. Such a route is asked before all that name neither.
+    pub(crate) scheme: Option<OneOf<Scheme>>,
     /// Exact names or `*.example.com`; none matches every host.
     pub(crate) hosts: Vec<Spelled<HostPattern>>,
     /// A prefix on segment borders; `=/login` is exact.
@@ -48,6 +50,7 @@ impl Default for Route {
     fn default() -> Self {
         Self {
             name: None,
+            scheme: None,
             hosts: Vec::new(),
             path: spelled("/"),
             methods: Vec::new(),
@@ -131,7 +134,7 @@ impl Default for Respond {
 #[derive(Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Redirect {
-    /// Where to: text with {host}, {path}, {query} and {path_and_query}.
+    /// Where to: text with {host} (without its port), {path}, {query} and {path_and_query}.
     pub(crate) to: Spelled<Template>,
     /// 301, 302, 303, 307 or 308.
     #[serde(default = "permanent")]

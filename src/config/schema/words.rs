@@ -3,7 +3,7 @@
 use crate::config::spelling::Words;
 use crate::plan::{
     AccessFormat, ClientAuth, ClientIpFrom, EventFormat, FileState, HealthInit, OnDown, OnDrain, OnFull,
-    PoolProtocol, SameSite, SendProxy, TlsVersion,
+    PoolProtocol, ProxyProtocol, SameSite, Scheme, SendProxy, TlsVersion,
 };
 
 macro_rules! words {
@@ -67,6 +67,8 @@ words!(Policy:
 words!(Protocol: "h2" => H2, "http/1.1" => Http1, "h2c" => H2c);
 words!(PoolProtocol: "http/1.1" => Http1, "h2" => H2, "h2c" => H2c, "auto" => Auto);
 words!(SendProxy: "off" => Off, "v2" => V2);
+words!(ProxyProtocol: "off" => Off, "v1" => V1, "v2" => V2, "any" => Any);
+words!(Scheme: "http" => Http, "https" => Https);
 words!(RetryOn:
     "connect" => Connect, "reset_before_response" => ResetBeforeResponse, "response_timeout" => ResponseTimeout,
     "502" => BadGateway, "503" => Unavailable, "504" => GatewayTimeout);

@@ -15,8 +15,8 @@ mod units;
 pub(crate) use address::{HostName, ServerName, names_a_port};
 pub(crate) use log::LogLevel;
 pub(crate) use name::{CookieDomain, CookieName, CookiePath, EnvName, FilePath, KeyId, Name, default_cookie};
-pub(crate) use route::{ProbePath, Template};
-pub(crate) use units::{Size, measure};
+pub(crate) use route::{ProbePath, ServiceName, Template};
+pub(crate) use units::{Rate, Size, measure};
 
 use std::borrow::Cow;
 use std::fmt;
@@ -87,6 +87,7 @@ const fn format<T: Spelling>() -> Format {
 pub(crate) const FORMATS: &[Format] = &[
     format::<Duration>(),
     format::<Size>(),
+    format::<Rate>(),
     format::<Name>(),
     format::<KeyId>(),
     format::<FilePath>(),
@@ -104,6 +105,7 @@ pub(crate) const FORMATS: &[Format] = &[
     format::<PathPattern>(),
     format::<Template>(),
     format::<ProbePath>(),
+    format::<ServiceName>(),
     format::<Method>(),
     format::<HeaderName>(),
     format::<HeaderValue>(),

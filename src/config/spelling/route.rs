@@ -1,4 +1,4 @@
-//! What routes match and where redirects lead.
+//! What routes match, where redirects lead, and what probes ask for.
 
 use std::net::IpAddr;
 
@@ -13,6 +13,13 @@ pub(crate) struct Template(pub(crate) Vec<TemplatePart>);
 /// What a probe asks for: a path, with a query where the backend wants one.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct ProbePath(pub(crate) String);
+
+/// A service that a gRPC probe asks about; empty for all of the backend's.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct ServiceName(pub(crate) String);
+
+/// A probe's request stays one small frame.
+const MAX_SERVICE_NAME: usize = 255;
 
 impl Spelling for HostPattern {
     const FORMAT: &'static str = "host-pattern";
@@ -99,6 +106,25 @@ impl Spelling for ProbePath {
         }
         if text.chars().any(|c| !c.is_ascii_graphic() || c == '#') {
             return Err(Fault::new("a path is printable ASCII without spaces and `#`"));
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl Spelling for ServiceName {
+    const FORMAT: &'static str = "grpc-service";
+    const WHAT: &'static str = "a gRPC service";
+    const EXAMPLE: &'static str = "shop.v1.Cart";
+
+    fn read(text: &str) -> Result<Self, Fault> {
+        if let Some(service) = text.trim_start_matches('/').split('/').next().filter(|name| *name != text) {
+            return Err(Fault::new("a service's full name, without its methods").write(service));
+        }
+        if text.len() > MAX_SERVICE_NAME {
+            return Err(Fault::new(format!("a service's name has at most {MAX_SERVICE_NAME} bytes")));
+        }
+        if text.chars().any(|c| !c.is_ascii_graphic()) {
+            return Err(Fault::new("a service's name is printable ASCII without spaces"));
         }
         Ok(Self(text.to_owned()))
     }
@@ -193,6 +219,19 @@ mod tests {
         assert_eq!(PathPattern::read("=login").unwrap_err().write.as_deref(), Some("=/login"));
         for text in ["", "=", "/a?b", "/a b", "/é"] {
             assert!(PathPattern::read(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_service_has_a_name_or_none_and_no_methods() {
+        for name in ["", "shop.v1.Cart", "cart"] {
+            assert_eq!(ServiceName::read(name), Ok(ServiceName(name.into())));
+        }
+        for path in ["/shop.v1.Cart/Add", "shop.v1.Cart/Add", "/shop.v1.Cart"] {
+            assert_eq!(ServiceName::read(path).unwrap_err().write.as_deref(), Some("shop.v1.Cart"));
+        }
+        for text in ["a b", "é", &"a".repeat(MAX_SERVICE_NAME + 1)] {
+            assert!(ServiceName::read(text).is_err(), "{text}");
         }
     }
 

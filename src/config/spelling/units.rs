@@ -1,4 +1,4 @@
-//! Durations and sizes: whole numbers with units.
+//! Durations, sizes and rates: whole numbers with units.
 
 use std::time::Duration;
 
@@ -7,6 +7,10 @@ use super::{Fault, Spelling};
 /// A number of bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Size(pub(crate) u64);
+
+/// A number of bytes per second.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Rate(pub(crate) u64);
 
 /// Largest first, which is also the order in which a duration names them.
 const TIME: &[(&str, u64)] = &[("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
@@ -93,6 +97,22 @@ impl Spelling for Size {
     }
 }
 
+impl Spelling for Rate {
+    const FORMAT: &'static str = "rate";
+    const WHAT: &'static str = "a rate";
+    const EXAMPLE: &'static str = "240B/s";
+    const PATTERN: Option<&'static str> = Some("^[0-9]+([KMG]i?)?B/s$");
+
+    fn read(text: &str) -> Result<Self, Fault> {
+        let size = text.strip_suffix("/s");
+        match (Size::read(size.unwrap_or(text)), size) {
+            (Ok(bytes), Some(_)) => Ok(Self(bytes.0)),
+            (Ok(_), None) => Err(Fault::new("a rate ends with `/s`").write(format!("{text}/s"))),
+            (Err(fault), _) => Err(Fault { write: fault.write.map(|size| format!("{size}/s")), ..fault }),
+        }
+    }
+}
+
 /// The leading number, the letters after it, and what follows.
 fn amount(text: &str) -> (&str, &str, &str) {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
@@ -154,6 +174,9 @@ mod tests {
         assert_eq!(Size::read("16KiB"), Ok(Size(16_384)));
         assert_eq!(Size::read("1MB"), Ok(Size(1_000_000)));
         assert_eq!(Size::read("0B"), Ok(Size(0)));
+        assert_eq!(Rate::read("240B/s"), Ok(Rate(240)));
+        assert_eq!(Rate::read("2KiB/s"), Ok(Rate(2048)));
+        assert_eq!(Rate::read("0B/s"), Ok(Rate(0)));
     }
 
     #[test]
@@ -167,12 +190,19 @@ mod tests {
         assert_eq!(write("16k").as_deref(), Some("16KiB"));
         assert_eq!(write("16kb").as_deref(), Some("16KB"));
         assert_eq!(write("16").as_deref(), Some("16B"));
+        let write = |text: &str| Rate::read(text).unwrap_err().write;
+        assert_eq!(write("240").as_deref(), Some("240B/s"));
+        assert_eq!(write("240B").as_deref(), Some("240B/s"));
+        assert_eq!(write("1kib/s").as_deref(), Some("1KiB/s"));
     }
 
     #[test]
     fn nonsense_is_refused() {
         for text in ["", "s", "1s1s", "1s1m", "-1s", "99999999999999999999s", "1s ", "9999999999999999d"] {
             assert!(Duration::read(text).is_err(), "{text}");
+        }
+        for text in ["", "/s", "1B/s/s", "1B/m", "1s", "-1B/s"] {
+            assert!(Rate::read(text).is_err(), "{text}");
         }
         for text in ["", "B", "1KiB1B", "99999999999999999999B", "99999999999999GiB"] {
             assert!(Size::read(text).is_err(), "{text}");

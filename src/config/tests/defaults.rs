@@ -46,16 +46,28 @@ fn two_lines_are_a_whole_configuration() {
         max_header_size: 32 * 1024,
         max_headers: 100,
         max_body: 0,
+        min_body_rate: 240,
         max_streams: 128,
         max_resets_per_second: 100,
     };
     let bind = vec!["127.0.0.1:8080".parse().unwrap()];
     let protocols = Protocols { http1: true, http2: false };
-    assert_eq!(plan.listeners, [ListenerPlan { name: "default".into(), bind, tls: None, protocols, limits }]);
+    assert_eq!(
+        plan.listeners,
+        [ListenerPlan {
+            name: "default".into(),
+            bind,
+            proxy_protocol: ProxyProtocol::Off,
+            tls: None,
+            protocols,
+            limits
+        }]
+    );
     assert_eq!(
         plan.routes,
         [RoutePlan {
             name: "default".into(),
+            scheme: None,
             hosts: vec![],
             path: PathPattern::Prefix("/".into()),
             methods: vec![],
@@ -172,6 +184,7 @@ hosts = ["Admin.internal"]
 [listener.b]
 bind = ["127.0.0.1:0", "[::1]:8080"]
 max_body = "1MB"
+min_body_rate = "0B/s"
 [listener.a]
 bind = "127.0.0.1:0"
 [pool.z]
@@ -220,7 +233,8 @@ redirect = { to = "/new{path_and_query}" }
 
     let names: Vec<&str> = plan.listeners.iter().map(|listener| listener.name.as_str()).collect();
     assert_eq!(names, ["b", "a"], "in the order of the file");
-    assert_eq!((plan.listeners[0].bind.len(), plan.listeners[0].limits.max_body), (2, 1_000_000));
+    let limits = &plan.listeners[0].limits;
+    assert_eq!((plan.listeners[0].bind.len(), limits.max_body, limits.min_body_rate), (2, 1_000_000, 0));
 
     let pool = plan.pool("z").unwrap();
     let address = BackendAddress::Name { host: "app.internal".into(), port: 9001 };

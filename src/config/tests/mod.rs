@@ -1,6 +1,7 @@
 //! The room as a whole: files in, plans or problems out.
 
 mod defaults;
+mod fuzz;
 mod mutations;
 mod problems;
 mod reference;

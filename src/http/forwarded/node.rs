@@ -4,6 +4,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use crate::plan::Scheme;
+
 /// The trimmed parts of a list from the last to the first, not split inside quotes.
 ///
 /// Quotes are counted from the right too: read from the left, one that a client opened would
@@ -29,13 +31,35 @@ pub(super) fn from_the_right(line: &[u8], separator: u8) -> impl Iterator<Item =
 
 /// The address in one element of `Forwarded`: its one `for`.
 pub(super) fn forwarded_for(element: &[u8]) -> Option<IpAddr> {
+    self::element(parameter(element, b"for=")?)
+}
+
+/// The scheme in one element of `Forwarded`: its one `proto`.
+pub(super) fn forwarded_proto(element: &[u8]) -> Option<Scheme> {
+    scheme(parameter(element, b"proto=")?)
+}
+
+/// The value of the one parameter that begins so.
+fn parameter<'e>(element: &'e [u8], name: &[u8]) -> Option<&'e [u8]> {
     if element.contains(&b'\\') {
         return None;
     }
-    let is_for = |pair: &[u8]| pair.get(..4).is_some_and(|name| name.eq_ignore_ascii_case(b"for="));
-    let mut pairs = from_the_right(element, b';').filter(|pair| is_for(pair));
+    let is_it = |pair: &&[u8]| pair.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name));
+    let mut pairs = from_the_right(element, b';').filter(is_it);
     let (Some(pair), None) = (pairs.next(), pairs.next()) else { return None };
-    self::element(&pair[4..])
+    Some(&pair[name.len()..])
+}
+
+/// A scheme as proxies write it; some name a WebSocket's.
+pub(super) fn scheme(text: &[u8]) -> Option<Scheme> {
+    let text = text.trim_ascii();
+    let text = text.strip_prefix(b"\"").and_then(|text| text.strip_suffix(b"\"")).unwrap_or(text);
+    let is = |word: &str| text.eq_ignore_ascii_case(word.as_bytes());
+    match (is("http") || is("ws"), is("https") || is("wss")) {
+        (true, _) => Some(Scheme::Http),
+        (_, true) => Some(Scheme::Https),
+        _ => None,
+    }
 }
 
 /// An address as proxies write it: bare, with a port, in brackets, in quotes.
@@ -85,7 +109,7 @@ mod tests {
         fn no_bytes_panic_and_the_parts_are_no_more_than_the_commas(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             let commas = bytes.iter().filter(|byte| **byte == b',').count();
             prop_assert!(from_the_right(&bytes, b',').count() <= commas + 1);
-            let _ = (element(&bytes), forwarded_for(&bytes));
+            let _ = (element(&bytes), forwarded_for(&bytes), forwarded_proto(&bytes), scheme(&bytes));
         }
     }
 }

@@ -19,7 +19,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 
-use super::{Conn, LEAVE_AFTER, PARK_AFTER, Served, linger};
+use super::{Conn, HalfHead, LEAVE_AFTER, PARK_AFTER, Served, linger};
 use crate::http::timer::Wake;
 use crate::listen::io::Io;
 use crate::plan::ListenerLimits;
@@ -61,6 +61,10 @@ where
                 known = Some(phase);
                 conn.arm(phase, limits);
             }
+            // Half a head waits without hyper, at once: thousands may come at a time.
+            if phase == Phase::Head && conn.traffic.is_quiet() {
+                return Poll::Ready(Verdict::Park);
+            }
             // A cut reaches a body only when hyper asks for more of it, and it does not while the
             // client takes nothing.
             if phase == Phase::Busy && conn.call.timer.is_cut() && conn.traffic.is_blocked() {
@@ -78,21 +82,13 @@ where
     let parts = hyper.take().and_then(|hyper| hyper.into_parts());
     match (verdict, parts) {
         (Verdict::Done(Ok(())), Some(parts)) if conn.unread.get() => {
-            let (stream, _descriptor) = parts.io.into_stream();
+            let (stream, _descriptor, _unread) = parts.io.into_stream();
             linger(stream, conn).await;
             Served::Closed
         }
         (Verdict::Done(Err(error)), _) if error.is_parse() => Served::Refused(error),
         (Verdict::SlowHead, Some(parts)) => {
-            // The send buffer is empty, so this short answer goes out whole or not at all.
-            let mut io = parts.io;
-            std::future::poll_fn(|cx| {
-                let _ = pin!(&mut io).poll_write(cx, SLOW_HEAD);
-                Poll::Ready(())
-            })
-            .await;
-            let (stream, _descriptor) = io.into_stream();
-            linger(stream, conn).await;
+            refuse_slow_head(parts.io, conn).await;
             Served::SlowHead
         }
         (Verdict::Silent, Some(parts)) => {
@@ -103,9 +99,21 @@ where
             parts.io.close().await;
             Served::Closed
         }
-        (Verdict::Park, Some(parts)) => Served::Idle(parts.io),
+        (Verdict::Park, Some(parts)) if parts.read_buf.is_empty() => Served::Idle(parts.io),
+        (Verdict::Park, Some(parts)) => Served::HalfHead(HalfHead::new(parts.io, &parts.read_buf)),
         _ => Served::Closed,
     }
+}
+
+/// The send buffer is empty, so this short answer goes out whole or not at all.
+pub async fn refuse_slow_head(mut io: Io, conn: &Conn) {
+    std::future::poll_fn(|cx| {
+        let _ = pin!(&mut io).poll_write(cx, SLOW_HEAD);
+        Poll::Ready(())
+    })
+    .await;
+    let (stream, _descriptor, _unread) = io.into_stream();
+    linger(stream, conn).await;
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -144,11 +152,18 @@ impl Conn {
     fn arm(&self, phase: Phase, limits: &ListenerLimits) {
         match phase {
             Phase::FirstByte => self.await_first_byte(limits),
-            Phase::Head => self.watch.set(Instant::now(), limits.header_timeout),
+            Phase::Head => self.watch.set(self.head_began(), limits.header_timeout),
             // A reader that takes nothing is looked at once per idle timeout.
             Phase::Busy => self.watch.set(self.idle_since.get(), limits.idle_timeout),
             Phase::Idle => self.watch.set(self.idle_since.get(), PARK_AFTER.min(limits.idle_timeout)),
         }
+    }
+
+    /// A head may be in several hands until it is whole: its clock goes on.
+    pub fn head_began(&self) -> Instant {
+        let began = self.head_since.get().unwrap_or_else(Instant::now);
+        self.head_since.set(Some(began));
+        began
     }
 
     /// What the end of a wait means; `None` to go on waiting.

@@ -73,6 +73,7 @@ where
     let mut hyper = Box::pin(
         http2::Builder::new(Streams(conn.clone()))
             .timer(TokioTimer::new())
+            .enable_connect_protocol()
             .max_concurrent_streams(limits.max_streams)
             .max_header_list_size(u32::try_from(limits.max_header_size).unwrap_or(u32::MAX))
             .max_pending_accept_reset_streams(MAX_UNSEEN_RESETS)

@@ -6,6 +6,7 @@
 
 mod abuse;
 mod frames;
+mod head;
 pub mod http1;
 pub mod http2;
 mod rules;
@@ -22,6 +23,7 @@ use std::time::{Duration, Instant};
 
 use tokio::io::AsyncWriteExt;
 
+pub use self::head::HalfHead;
 pub use self::sniff::speaks_http2;
 use super::timer::{Timer, Wake, Wheel};
 use crate::listen::io::{Io, Traffic};
@@ -42,7 +44,8 @@ const LINGER_TIME: Duration = Duration::from_secs(2);
 
 /// What a connection's exchanges and its loop know of each other. One thread only.
 pub struct Conn {
-    pub peer: SocketAddr,
+    /// Who connected, or for whom: a PROXY header may tell.
+    pub peer: Cell<SocketAddr>,
     /// The address of ours that it came to.
     pub local: Option<SocketAddr>,
     wheel: Wheel,
@@ -62,6 +65,8 @@ pub struct Conn {
     /// Bytes written when a busy connection was last looked at.
     wrote: Cell<u64>,
     idle_since: Cell<Instant>,
+    /// When the HTTP/1 head that has not come whole began.
+    head_since: Cell<Option<Instant>>,
     /// An answer went out before the request's body had come in.
     unread: Cell<bool>,
     leaving: Rc<Cell<bool>>,
@@ -101,7 +106,7 @@ impl Conn {
     /// `leaving` turns true when the process drains.
     pub fn new(peer: SocketAddr, io: &Io, wheel: &Wheel, leaving: Rc<Cell<bool>>, now: Instant) -> Self {
         Self {
-            peer,
+            peer: Cell::new(peer),
             local: io.socket().local_addr().ok(),
             wheel: wheel.clone(),
             watch: Timer::new(wheel),
@@ -114,6 +119,7 @@ impl Conn {
             mark: Cell::new(0),
             wrote: Cell::new(0),
             idle_since: Cell::new(now),
+            head_since: Cell::new(None),
             unread: Cell::new(false),
             leaving,
         }
@@ -131,6 +137,7 @@ impl Conn {
     /// An exchange begins: whatever cut the last one does not concern it.
     pub fn opened(&self) -> Rc<Call> {
         self.open.set(self.open.get() + 1);
+        self.head_since.set(None);
         match self.patience.get() {
             None => {
                 self.call.timer.clear();
@@ -168,6 +175,8 @@ pub enum Served {
     Flood,
     /// Nothing is under way; the stream can wait without any serving state.
     Idle(Io),
+    /// The same, but for the beginning of a head.
+    HalfHead(HalfHead),
 }
 
 impl Conn {
@@ -223,7 +232,8 @@ pub async fn linger(mut stream: Stream, conn: &Conn) {
         return;
     }
     let socket = stream.socket();
-    let mut scrap = [0; 4096];
+    // On the heap: on the stack it would be part of every connection's future.
+    let mut scrap = vec![0; 4096];
     let mut left = LINGER_BYTES;
     while left > 0 {
         match conn.watch.limit(socket.readable()).await {
@@ -237,3 +247,6 @@ pub async fn linger(mut stream: Stream, conn: &Conn) {
         }
     }
 }
+
+#[cfg(test)]
+mod fuzz;

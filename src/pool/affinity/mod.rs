@@ -139,4 +139,6 @@ pub fn mark_private(headers: &mut HeaderMap) {
 }
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests;

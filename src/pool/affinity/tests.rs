@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::plan::{OnDown, OnDrain, Secret, StickyKey};
 
-const NOW: u64 = 1_750_000_000;
+pub(super) const NOW: u64 = 1_750_000_000;
 const HOUR: Duration = Duration::from_secs(3_600);
 
 fn plan() -> StickyPlan {
@@ -25,15 +25,15 @@ fn plan() -> StickyPlan {
     }
 }
 
-fn key(id: &str) -> StickyKey {
+pub(super) fn key(id: &str) -> StickyKey {
     StickyKey { id: id.into(), secret: Secret(id.bytes().cycle().take(32).collect()) }
 }
 
-fn affinity(keys: &[StickyKey]) -> Affinity {
+pub(super) fn affinity(keys: &[StickyKey]) -> Affinity {
     Affinity::new(&plan(), Sealer::new("app", keys))
 }
 
-fn token() -> Token {
+pub(super) fn token() -> Token {
     Token::new("a2", 42, NOW)
 }
 

@@ -254,8 +254,9 @@ mod tests {
                 let connection = Connection::open(io, 1, ping, bell).await.unwrap();
                 assert_eq!(connection.seen(Instant::now()).limit, usize::MAX, "it named none");
                 let stream = connection.enter();
-                let body =
-                    Rc::new(RefCell::new(crate::http::replay::Replay::new(crate::http::body::Upload::Empty)));
+                let body = Rc::new(RefCell::new(crate::http::replay::Replay::new(
+                    crate::http::upload::Upload::Empty,
+                )));
                 let request = hyper::Request::get("http://a/").body(Part::new(&body, &stream)).unwrap();
                 let answer = connection.sender().try_send_request(request);
                 let answer = tokio::time::timeout(Duration::from_secs(10), answer).await;

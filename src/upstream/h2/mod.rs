@@ -31,10 +31,10 @@ pub use self::part::Share;
 use super::errand::{Errand, Limits, SendError, SendErrorKind, Sent, Take, head, not_connected};
 use super::tls::Offer;
 use super::{Client, Failed, JUST_USED, Keep, Link, Opened, SURELY_ALIVE};
-use crate::http::body::Upload;
 use crate::http::headers::to_http2;
 use crate::http::replay::Replay;
 use crate::http::timer::Wake;
+use crate::http::upload::Upload;
 use crate::listen::io::Io;
 
 /// How often a request that nothing was done with goes out again: each time the connection that

@@ -4,7 +4,7 @@ use std::error::Error;
 
 use hyper::Request;
 
-use crate::http::body::Upload;
+use crate::http::upload::Upload;
 use crate::upstream::Failed;
 use crate::upstream::alone::Alone;
 use crate::upstream::errand::{SendError, SendErrorKind};

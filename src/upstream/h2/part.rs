@@ -11,8 +11,8 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
 use super::connection::Stream;
-use crate::http::body::UploadError;
 use crate::http::replay::Replay;
+use crate::http::upload::UploadError;
 
 /// What hyper reads. The stream is counted until both this and the answer have ended.
 pub struct Part {

@@ -71,6 +71,11 @@ impl H2Client {
         sender.send_request(request, ends).unwrap()
     }
 
+    /// Whether the other side has said that CONNECT may name a protocol.
+    pub fn may_connect(&self) -> bool {
+        self.sender.is_extended_connect_protocol_enabled()
+    }
+
     pub async fn try_ask(&mut self, request: Request<Bytes>) -> Result<H2Answer, h2::Error> {
         let mut sender = within("a stream", self.sender.clone().ready()).await?;
         let (parts, body) = request.into_parts();

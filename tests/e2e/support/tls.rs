@@ -141,6 +141,19 @@ impl TlsClient {
     pub async fn try_open(&self, name: &str) -> io::Result<TlsWire> {
         let socket = TcpStream::connect(self.address).await?;
         socket.set_nodelay(true)?;
+        self.shake(socket, name).await
+    }
+
+    /// With something before the handshake, in one segment with the ClientHello.
+    pub async fn open_after(&self, bytes: &[u8], name: &str) -> TlsWire {
+        let socket = TcpStream::connect(self.address).await.unwrap();
+        socket.writable().await.unwrap();
+        let sent = rustix::net::send(&socket, bytes, rustix::net::SendFlags::MORE).unwrap();
+        assert_eq!(sent, bytes.len());
+        self.shake(socket, name).await.unwrap()
+    }
+
+    async fn shake(&self, socket: TcpStream, name: &str) -> io::Result<TlsWire> {
         let name = ServerName::try_from(name.to_owned()).unwrap();
         let connect = TlsConnector::from(self.config.clone()).connect(name, socket);
         let stream = within("a handshake", connect).await?;
