@@ -256,13 +256,17 @@ pub enum TemplatePart {
     PathAndQuery,
 }
 
-/// When a failed attempt may go elsewhere. `attempts` counts sends and is at least 1.
+/// When a failed attempt may go elsewhere. `attempts` counts sends and is at least 1. `budget` is
+/// the share of the route's requests that may be sent again, 0 to 1.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RetryPlan {
     pub attempts: u32,
     pub connect: bool,
     pub reset_before_response: bool,
     pub response_timeout: bool,
+    /// Answers after which another backend is asked.
+    pub statuses: Vec<u16>,
+    pub budget: f64,
 }
 
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -307,7 +311,12 @@ pub struct PoolPlan {
     pub host: HostHeader,
     pub slow_start: Duration,
     pub via: bool,
+    /// Requests and tunnels that each backend has at a time; 0: no limit.
+    pub max_in_flight: u32,
     pub hold: HoldPlan,
+    /// Below this healthy share health is ignored; 0: never.
+    pub panic_threshold: f64,
+    pub outlier: Option<OutlierPlan>,
     pub health: Option<HealthPlan>,
     pub timeouts: TimeoutsPlan,
     pub connections: ConnectionsPlan,
@@ -460,6 +469,19 @@ pub enum HostHeader {
 pub struct HoldPlan {
     pub max: usize,
     pub timeout: Duration,
+}
+
+/// When a backend's failures in traffic take it out for a while.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OutlierPlan {
+    /// Attempts without an answer, in a row; 0: off.
+    pub consecutive_errors: u32,
+    /// Answers of 500 to 599, in a row; 0: off.
+    pub consecutive_5xx: u32,
+    /// The first time; it doubles.
+    pub eject: Duration,
+    /// Share of the pool, 0 to 1, that may sit out at a time.
+    pub max_ejected: f64,
 }
 
 #[derive(Clone, Debug, PartialEq)]

@@ -127,7 +127,9 @@ fn notes(status: &Status) -> Vec<String> {
 }
 
 fn pool_line(pool: &PoolView) -> String {
-    if pool.held == 0 { pool.policy.clone() } else { format!("{}  {} held", pool.policy, pool.held) }
+    let held = if pool.held == 0 { String::new() } else { format!("  {} held", pool.held) };
+    let panic = if pool.panic { "  health is ignored" } else { "" };
+    format!("{}{panic}{held}", pool.policy)
 }
 
 /// The header row and one row for each backend.

@@ -217,6 +217,7 @@ fn status() -> Status {
             name: "app".to_owned(),
             policy: "sticky_cookie".to_owned(),
             held: 0,
+            panic: false,
             backends: vec![backend_view("b1"), backend_view("[::1]:9001")],
         }],
         totals: Totals { connections: 2, requests_in_flight: 3, tunnels: 1, requests: 812, server_errors: 0 },

@@ -85,6 +85,8 @@ pub struct PoolView {
     pub policy: String,
     /// Requests waiting for a backend.
     pub held: u64,
+    /// So few backends are healthy that health is ignored.
+    pub panic: bool,
     pub backends: Vec<BackendView>,
 }
 
@@ -121,7 +123,8 @@ pub struct BackendView {
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct HealthView {
-    /// `up`, `down`, `unknown` (no verdict yet) or `unresolved`.
+    /// `up`, `down`, `ejected` (up, and sits out for what failed in traffic), `unknown` (no verdict
+    /// yet) or `unresolved`.
     pub status: String,
     /// What the last probe or connect saw, such as `200`, `SERVING`, `connection refused` or `no answer in 1s`.
     pub detail: String,

@@ -4,7 +4,7 @@
 //! questions and orders from the desk, evidence from traffic, news from probes, a changed file,
 //! signals. Whatever waits (a drain, a shutdown) is looked at again every [`TICK`].
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -80,6 +80,8 @@ pub struct Control {
     pub started: Instant,
     pub last_reload: Option<crate::admin::view::LastReload>,
     pub ready: bool,
+    /// Pools of which it has been told that they ignore health.
+    pub panicking: BTreeSet<String>,
     pub ending: Option<Ending>,
     pub next_drain: u64,
     /// Drains that are over, kept so that their outcome can be asked for.
@@ -155,6 +157,8 @@ impl Control {
             let _ = self.reload(Reloading::Renewed).await;
         }
         self.follow_drains(now);
+        self.follow_ejections(now);
+        self.follow_panics();
         self.follow_slow_starts(now);
         self.fleet.forget();
         if !self.ready {

@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::drain::{Drain, Left, Phase, Words};
@@ -15,9 +16,12 @@ use crate::plan::{
 };
 use crate::pool::backend::Vitals;
 use crate::pool::health::{Health, Streak};
+use crate::pool::outlier::Outlier;
 use crate::pool::policy::{Member as Seat, Roster};
 use crate::pool::sessions;
-use crate::pool::status::{Candidate, Facts, SLOW_START_STEPS, Standing, roster_members, slow_start_step};
+use crate::pool::status::{
+    Candidate, Facts, SLOW_START_STEPS, Standing, roster_members, slow_start_step, standings,
+};
 use crate::pool::{Pool, session_window};
 use crate::telemetry::Telemetry;
 
@@ -47,6 +51,10 @@ pub struct Member {
     pub removed: bool,
     /// Its name does not resolve; the reason.
     pub unresolved: Option<String>,
+    /// What its traffic says against it.
+    pub outlier: Outlier,
+    /// Why it was ejected last.
+    pub ejected_for: String,
     tls: Option<BackendTlsPlan>,
     probed: bool,
     init: HealthInit,
@@ -136,6 +144,7 @@ impl Fleet {
                             member.vitals.set_standing(Standing::Shut, false);
                             self.former.push(std::mem::replace(&mut member.vitals, vitals));
                             member.streak = Streak::new(member.init, now);
+                            member.outlier = Outlier::default();
                             member.health_since = SystemTime::now();
                             member.back_since = Some(now);
                         }
@@ -177,6 +186,8 @@ impl Member {
             back_since: (!first).then_some(now),
             removed: false,
             unresolved: None,
+            outlier: Outlier::default(),
+            ejected_for: String::new(),
             tls: None,
             probed: false,
             init,
@@ -289,19 +300,24 @@ impl Member {
         }
     }
 
+    /// How it stands by itself; see [`publish`] for how it stands beside the others.
     pub fn standing(&self) -> Standing {
+        self.facts().map_or(Standing::Shut, Facts::standing)
+    }
+
+    /// `None`: nothing can be sent to it.
+    fn facts(&self) -> Option<Facts> {
         if self.removed || self.unresolved.is_some() {
-            return Standing::Shut;
+            return None;
         }
         let holds = self.drain.as_ref().is_none_or(|following| following.drain.holds_tokens());
-        let facts = Facts {
+        Some(Facts {
             phase: self.phase(),
             health: self.streak.health(),
             init: self.init,
-            ejected: false,
+            ejected: self.outlier.is_ejected(),
             keeps_known: self.keeps && holds,
-        };
-        facts.standing()
+        })
     }
 
     /// 1 to 9 while it starts slowly, else 10.
@@ -319,14 +335,19 @@ impl Member {
 /// them, and lets the first of those who wait try again. Returns how many stand open.
 pub fn publish(pool: &Pool, fleet: &Fleet, now: Instant) -> usize {
     let members: Vec<_> = fleet.of(&pool.plan).collect();
-    for member in &members {
-        member.vitals.set_standing(member.standing(), member.phase() != Phase::Active);
+    let facts: Vec<_> = members.iter().map(|member| member.facts()).collect();
+    let (standings, panics) = standings(&facts, pool.plan.panic_threshold);
+    pool.shared.panics.store(panics, Ordering::Relaxed);
+    for (member, standing) in members.iter().zip(&standings) {
+        member.vitals.set_standing(*standing, member.phase() != Phase::Active);
+        member.vitals.load.limit(pool.plan.max_in_flight);
     }
     let hashes = matches!(pool.plan.policy, PolicyPlan::IpHash(_) | PolicyPlan::ConsistentHash(_));
     let candidates: Vec<_> = members
         .iter()
-        .map(|member| Candidate {
-            standing: member.standing(),
+        .zip(standings)
+        .map(|(member, standing)| Candidate {
+            standing,
             backup: member.plan.backup,
             weight: member.plan.weight,
             step: if hashes { SLOW_START_STEPS } else { member.step(&pool.plan, now) },
@@ -339,11 +360,15 @@ pub fn publish(pool: &Pool, fleet: &Fleet, now: Instant) -> usize {
             Seat { index, name: member.plan.name.clone(), weight, load: member.vitals.load.clone() }
         })
         .collect();
+    for (place, member) in members.iter().enumerate() {
+        member.vitals.set_seated(seats.iter().any(|seat| seat.index == place));
+    }
     let open = seats.len();
     pool.publish(Roster::build(&pool.plan.policy, &pool.plan.name, seats));
     if open > 0 {
         pool.shared.hold.wake();
     }
+    pool.shared.hold.wake_bound();
     open
 }
 

@@ -15,13 +15,17 @@ use crate::drain::Phase;
 use crate::plan::{BackendAddress, PoolPlan};
 use crate::pool::backend::Vitals;
 use crate::pool::health::{Change, Health, Thresholds, Verdict};
-use crate::proxy::Evidence;
+use crate::proxy::{Against, Evidence};
 use crate::telemetry::ProbeResult;
 use crate::upstream::Way;
 
 impl Control {
     pub(super) fn heed(&mut self, evidence: Evidence) {
-        let Evidence { vitals, why } = evidence;
+        let Evidence { vitals, what } = evidence;
+        let why = match what {
+            Against::Refused(why) => why,
+            Against::Fault(fault) => return self.blame(&vitals, fault),
+        };
         let key = (vitals.pool.to_string(), vitals.name.to_string());
         let Some(member) = self.fleet.get_mut(&key).filter(|member| Arc::ptr_eq(&member.vitals, &vitals))
         else {

@@ -9,6 +9,7 @@ mod control;
 mod diff;
 mod doors;
 mod drains;
+mod ejections;
 mod ending;
 mod fleet;
 mod health;

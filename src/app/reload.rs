@@ -152,7 +152,10 @@ impl Control {
         self.relisten(bound).await;
         // Whoever waits looks at the new snapshot, and goes elsewhere if need be: also from a pool
         // that is gone.
-        shared_before.values().for_each(|shared| shared.hold.wake());
+        for shared in shared_before.values() {
+            shared.hold.wake();
+            shared.hold.wake_bound();
+        }
         self.retarget();
         self.save_words();
         tokio::task::spawn_local(self.ask_all(Order::Look));

@@ -109,6 +109,7 @@ impl Control {
         PoolView {
             name: pool.name.clone(),
             policy: pool.policy_name().to_owned(),
+            panic: self.panics(&pool.name),
             held: self.held(pool),
             backends: listed.chain(leaving).map(|member| self.backend_view(pool, member)).collect(),
         }
@@ -195,7 +196,7 @@ impl Control {
                 let counts = member.vitals.counts();
                 websockets += counts.tunnels;
                 all += 1;
-                open += u32::from(member.standing() == Standing::Open);
+                open += u32::from(member.vitals.standing() == Standing::Open);
                 gauges.push(Gauge::new(&metrics::BACKEND_UP, labels, member.is_up().into()));
                 for phase in [Phase::Active, Phase::Draining, Phase::Drained, Phase::Stopped] {
                     let labels = [labels[0], labels[1], phase.name()];
@@ -205,6 +206,8 @@ impl Control {
                         (member.phase() == phase).into(),
                     ));
                 }
+                let ejected = member.outlier.is_ejected();
+                gauges.push(Gauge::new(&metrics::BACKEND_EJECTED, labels, ejected.into()));
                 gauges.push(Gauge::new(&metrics::BACKEND_WEIGHT, labels, member.plan.weight.into()));
                 gauges.push(Gauge::new(&metrics::BACKEND_IN_FLIGHT, labels, counts.in_flight as f64));
                 if member.drain.is_some() {
@@ -212,6 +215,7 @@ impl Control {
                 }
             }
             let name = pool.name.as_str();
+            gauges.push(Gauge::new(&metrics::POOL_PANIC, [name], self.panics(name).into()));
             gauges.push(Gauge::new(&metrics::POOL_HELD, [name], self.held(pool) as f64));
             gauges.push(Gauge::new(&metrics::POOL_BACKENDS, [name, "open"], open.into()));
             gauges.push(Gauge::new(&metrics::POOL_BACKENDS, [name, "shut"], (all - open).into()));
@@ -234,6 +238,7 @@ impl Control {
 fn health(member: &Member) -> HealthView {
     let status = match (&member.unresolved, member.streak.health()) {
         (Some(_), _) => "unresolved",
+        (None, health) if health != Health::Down && member.outlier.is_ejected() => "ejected",
         (None, Health::Unknown) if member.is_up() => "up",
         (None, health) => health.name(),
     };
@@ -241,6 +246,10 @@ fn health(member: &Member) -> HealthView {
         status: status.to_owned(),
         detail: match &member.unresolved {
             Some(why) => why.clone(),
+            None if status == "ejected" => {
+                let left = member.outlier.left(Instant::now()).unwrap_or_default();
+                format!("{}, {} s left", member.ejected_for, left.as_secs_f64().ceil())
+            }
             None if !member.is_probed() && member.streak.length() == 0 => "not probed".to_owned(),
             None => member.streak.detail().to_owned(),
         },

@@ -164,6 +164,7 @@ impl Pintle {
             started: Instant::now(),
             last_reload: None,
             ready: false,
+            panicking: Default::default(),
             ending: None,
             next_drain: 1,
             past_drains: VecDeque::new(),

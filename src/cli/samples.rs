@@ -58,6 +58,7 @@ pub(super) fn status(pools: &[(&str, &[&str])]) -> Status {
         name: (*name).into(),
         policy: "round_robin".into(),
         held: 0,
+        panic: false,
         backends: backends.iter().map(|backend| self::backend(name, backend)).collect(),
     };
     Status {

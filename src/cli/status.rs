@@ -121,7 +121,8 @@ fn pool_line(pool: &PoolView, paint: Paint) -> String {
     } else {
         String::new()
     };
-    format!("{title}   {}   {up}{held}", pool.policy)
+    let panic = if pool.panic { paint.with(Style::Bad, "   health is ignored") } else { String::new() };
+    format!("{title}   {}   {up}{panic}{held}", pool.policy)
 }
 
 fn certificate_line(certificate: &CertificateView, paint: Paint) -> String {

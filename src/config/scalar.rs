@@ -85,9 +85,6 @@ pub(crate) fn number(
 
 fn no_choice(choices: &[Value], typed: &str, place: &Place) -> Finding {
     let finding = Finding::error("value", place, format!("{} cannot be `{}`", place.subject(), shown(typed)));
-    if let Some(what) = suggest::later_value(typed) {
-        return finding.label(format!("not in this version; it comes with {what}"));
-    }
     let all: Vec<String> =
         choices.iter().map(|choice| choice.as_str().map_or(choice.to_string(), str::to_owned)).collect();
     let finding = finding.label(match all.as_slice() {

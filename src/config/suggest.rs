@@ -149,25 +149,12 @@ const VALUES: &[(&str, &str)] = &[
 ];
 
 /// Keys that come with a later version, by the kind of place they belong to.
-const LATER_KEYS: &[(&str, &str)] = &[
-    ("pool.outlier", "failover"),
-    ("pool.panic_threshold", "failover"),
-    ("pool.max_in_flight", "failover"),
-    ("route.retry.budget", "failover"),
-    ("route.websocket.drain", "pacing of drains"),
-];
-
-const LATER_VALUES: &[(&str, &str)] = &[("502", "failover"), ("503", "failover"), ("504", "failover")];
+const LATER_KEYS: &[(&str, &str)] = &[("route.websocket.drain", "pacing of drains")];
 
 /// What brings a key that this version does not have.
 pub(crate) fn later_key(place: &Place) -> Option<&'static str> {
     let kind = place.kind();
     LATER_KEYS.iter().find(|(key, _)| *key == kind).map(|(_, what)| *what)
-}
-
-/// What brings a value that this version does not have.
-pub(crate) fn later_value(value: &str) -> Option<&'static str> {
-    LATER_VALUES.iter().find(|(word, _)| *word == value).map(|(_, what)| *what)
 }
 
 /// The key that was meant among those of the same table.

@@ -5,10 +5,12 @@
 
 pub mod build;
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Instant;
 
 use arc_swap::{ArcSwap, Cache};
 use bytes::Bytes;
@@ -22,6 +24,7 @@ use crate::pool::backend::{Post, Vitals};
 use crate::pool::policy::KeyHasher;
 use crate::pool::{self, Pool};
 use crate::route::Router;
+use crate::route::budget::Budget;
 use crate::route::split::Split;
 use crate::telemetry::RouteSeries;
 use crate::upstream::Keep;
@@ -92,6 +95,8 @@ pub struct View {
     pub snapshot: Arc<Snapshot>,
     /// In the order of the snapshot's pools.
     pub pools: Vec<pool::View>,
+    /// In the order of the snapshot's routes.
+    pub budgets: Vec<RefCell<Budget>>,
 }
 
 impl View {
@@ -106,7 +111,8 @@ impl View {
             let posts = pool.backends.iter().map(|backend| {
                 let post = known.remove(&Arc::as_ptr(&backend.vitals)).unwrap_or_else(|| {
                     let (vitals, way) = (backend.vitals.clone(), backend.way.clone());
-                    Post::new(vitals, site.thread, keep, way, site.descriptors.clone())
+                    let hold = pool.shared.hold.clone();
+                    Post::new(vitals, site.thread, keep, way, hold, site.descriptors.clone())
                 });
                 post.client.set(keep, &backend.way);
                 post
@@ -114,7 +120,19 @@ impl View {
             pool::View::new(pool.clone(), posts.collect())
         });
         let pools = pools.collect();
-        (Rc::new(Self { snapshot, pools }), known.into_values().collect())
+        let now = Instant::now();
+        let budgets = snapshot.routes.iter().map(|route| {
+            let share = route.plan.retry.budget;
+            let kept = previous.and_then(|view| view.budget_of(&route.plan.name));
+            RefCell::new(kept.map_or_else(|| Budget::new(share, now), |kept| kept.with_share(share)))
+        });
+        let budgets = budgets.collect();
+        (Rc::new(Self { snapshot, pools, budgets }), known.into_values().collect())
+    }
+
+    fn budget_of(&self, route: &str) -> Option<Budget> {
+        let place = self.snapshot.routes.iter().position(|known| known.plan.name == route)?;
+        Some(self.budgets[place].borrow().clone())
     }
 
     pub fn posts(&self) -> impl Iterator<Item = &Rc<Post>> {

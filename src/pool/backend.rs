@@ -8,13 +8,14 @@
 use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use http::HeaderValue;
 use slab::Slab;
 
+use super::hold::Hold;
 use super::policy::Load;
 use super::sessions::Sessions;
 use super::status::Standing;
@@ -43,6 +44,8 @@ pub struct Vitals {
     standing: AtomicU8,
     /// A drain, not a failure, is why it does not stand open.
     leaving: AtomicU8,
+    /// It is on its pool's roster: a backup is only while no primary is.
+    seated: AtomicBool,
     addresses: Mutex<Arc<[SocketAddr]>>,
     shards: Box<[Shard]>,
 }
@@ -87,6 +90,7 @@ impl Vitals {
             load: Arc::new(Load::new(Instant::now())),
             standing: AtomicU8::new(Standing::Shut.to_u8()),
             leaving: AtomicU8::new(0),
+            seated: AtomicBool::new(false),
             addresses: Mutex::new(addresses.into()),
             shards: (0..threads).map(|_| Shard::default()).collect(),
         }
@@ -99,6 +103,16 @@ impl Vitals {
     /// Whether a drain is what shuts it.
     pub fn is_leaving(&self) -> bool {
         self.leaving.load(Ordering::Acquire) != 0
+    }
+
+    /// Whether those who are bound to nobody may be dealt to it.
+    pub fn is_seated(&self) -> bool {
+        self.seated.load(Ordering::Acquire)
+    }
+
+    /// Control thread only.
+    pub fn set_seated(&self, seated: bool) {
+        self.seated.store(seated, Ordering::Release);
     }
 
     /// Control thread only.
@@ -137,6 +151,8 @@ pub struct Post {
     pub vitals: Arc<Vitals>,
     pub client: Client,
     thread: usize,
+    /// Where requests wait for it and the others of its pool.
+    hold: Arc<Hold>,
     /// The timers of the exchanges and tunnels that hold a lease: what a cut wakes.
     leases: RefCell<Slab<Timer>>,
 }
@@ -147,11 +163,12 @@ impl Post {
         thread: usize,
         keep: Keep,
         way: Way,
+        hold: Arc<Hold>,
         descriptors: Arc<Descriptors>,
     ) -> Rc<Self> {
         let waiting = vitals.shards[thread].waiting.clone();
         let client = Client::new(keep, way, descriptors, waiting);
-        Rc::new(Self { vitals, client, thread, leases: RefCell::default() })
+        Rc::new(Self { vitals, client, thread, hold, leases: RefCell::default() })
     }
 
     fn shard(&self) -> &Shard {
@@ -159,13 +176,10 @@ impl Post {
     }
 
     /// Takes a lease for whoever waits by `timer`. `place` is the backend's in its pool;
-    /// `shared`: a policy counts over all threads.
+    /// `shared`: it has been counted over all threads.
     pub fn lease(self: &Rc<Self>, place: usize, timer: &Timer, shared: bool) -> Lease {
         let key = self.leases.borrow_mut().insert(timer.clone());
         add(&self.shard().in_flight, 1);
-        if shared {
-            self.vitals.load.begin();
-        }
         Lease { post: self.clone(), place, key, shared, tunnel: false }
     }
 
@@ -250,7 +264,7 @@ impl Drop for Lease {
         let shard = self.post.shard();
         add(if self.tunnel { &shard.tunnels } else { &shard.in_flight }, -1);
         if self.shared {
-            self.post.vitals.load.end();
+            self.post.hold.release(&self.post.vitals);
         }
     }
 }

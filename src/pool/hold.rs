@@ -1,18 +1,44 @@
-//! Requests that wait for a backend: one queue per pool, for all threads, first come first served.
+//! Requests that wait for a backend: one queue per pool, for all threads, first come first served
+//! among those who could use the same backend.
 //!
-//! Only waiting requests touch the mutex. Waking the head is enough: a [`Ticket`] that is
-//! dropped, because its request went on or its client went away, wakes the next.
+//! Only waiting requests touch the mutex, and whoever frees a slot while somebody waits. There are
+//! two ways out. A change of how backends stand calls the first who waits for anybody; a [`Ticket`]
+//! that is dropped, because its request went on or its client went away, calls the next. Where
+//! backends take a limited number, a slot that comes free is handed over under the mutex, and is
+//! never seen free by others: nobody overtakes, and the limit holds.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering, fence};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::Notify;
 
+use super::backend::Vitals;
+use super::status::{Standing, admits};
+
 #[derive(Default)]
 pub struct Hold {
     waiting: AtomicUsize,
-    queue: Mutex<VecDeque<Arc<Notify>>>,
+    /// Those of them whom any backend could serve.
+    unbound: AtomicUsize,
+    queue: Mutex<VecDeque<Waiter>>,
+}
+
+struct Waiter {
+    called: Arc<Notify>,
+    /// Waits for this backend alone.
+    wants: Option<Arc<Vitals>>,
+    /// Has a slot of this backend, and has not taken it yet.
+    slot: Option<Arc<Vitals>>,
+}
+
+impl Waiter {
+    fn could_use(&self, vitals: &Arc<Vitals>) -> bool {
+        match &self.wants {
+            None => vitals.is_seated() && vitals.standing() == Standing::Open,
+            Some(wants) => Arc::ptr_eq(wants, vitals) && admits(vitals.standing(), true),
+        }
+    }
 }
 
 /// A place in the queue.
@@ -26,29 +52,97 @@ impl Hold {
         self.waiting.load(Ordering::Acquire)
     }
 
-    /// Takes the last place, unless `max` requests wait already.
-    pub fn join(self: &Arc<Self>, max: usize) -> Option<Ticket> {
+    /// Whether somebody waits whom any backend could serve.
+    pub fn has_unbound(&self) -> bool {
+        self.unbound.load(Ordering::Acquire) > 0
+    }
+
+    /// Takes the last place, unless `max` requests wait already. `wants`: only this backend will do.
+    pub fn join(self: &Arc<Self>, max: usize, wants: Option<&Arc<Vitals>>) -> Option<Ticket> {
         self.with(|queue| {
             if queue.len() >= max {
                 return None;
             }
             let called = Arc::new(Notify::new());
-            queue.push_back(called.clone());
+            queue.push_back(Waiter { called: called.clone(), wants: wants.cloned(), slot: None });
             Some(Ticket { hold: self.clone(), called })
         })
     }
 
-    /// Lets the first in line try again.
+    /// Lets the first who waits for anybody try again.
     pub fn wake(&self) {
-        self.with(|queue| queue.front().inspect(|head| head.notify_one()).is_some());
+        self.with(|queue| {
+            let head = queue.iter().find(|waiter| waiter.wants.is_none());
+            head.inspect(|head| head.called.notify_one()).is_some()
+        });
     }
 
-    fn with<T>(&self, act: impl FnOnce(&mut VecDeque<Arc<Notify>>) -> T) -> T {
+    /// Lets those who wait for one backend look how it stands.
+    pub fn wake_bound(&self) {
+        if self.waiting() > 0 {
+            self.with(|queue| {
+                let bound = queue.iter().filter(|waiter| waiter.wants.is_some());
+                bound.for_each(|waiter| waiter.called.notify_one());
+            });
+        }
+    }
+
+    /// Whether somebody waits who could use this backend.
+    pub fn is_awaited(&self, vitals: &Arc<Vitals>) -> bool {
+        self.waiting() > 0 && self.with(|queue| queue.iter().any(|waiter| waiter.could_use(vitals)))
+    }
+
+    /// A slot of the backend comes free: the first who could use it gets it.
+    pub fn release(&self, vitals: &Arc<Vitals>) {
+        if self.waiting() > 0 {
+            self.with(|queue| {
+                let over = vitals.load.is_over();
+                if over || !hand_over(queue, vitals) {
+                    vitals.load.end();
+                }
+            });
+            return;
+        }
+        vitals.load.end();
+        // Who joins now sees the slot, or is seen here.
+        fence(Ordering::SeqCst);
+        if self.waiting() > 0 {
+            self.offer(vitals);
+        }
+    }
+
+    /// Hands out the slots that the backend has free, where it counts them.
+    pub fn offer(&self, vitals: &Arc<Vitals>) {
+        if !vitals.load.is_limited() {
+            return;
+        }
+        fence(Ordering::SeqCst);
+        self.with(|queue| {
+            while queue.iter().any(|waiter| waiter.slot.is_none() && waiter.could_use(vitals))
+                && vitals.load.take(true).is_some()
+            {
+                hand_over(queue, vitals);
+            }
+        });
+    }
+
+    fn with<T>(&self, act: impl FnOnce(&mut VecDeque<Waiter>) -> T) -> T {
         let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
         let result = act(&mut queue);
-        self.waiting.store(queue.len(), Ordering::Release);
+        self.waiting.store(queue.len(), Ordering::SeqCst);
+        let unbound = queue.iter().filter(|waiter| waiter.wants.is_none()).count();
+        self.unbound.store(unbound, Ordering::Release);
         result
     }
+}
+
+/// Gives a slot that is counted already to the first who could use it.
+fn hand_over(queue: &mut VecDeque<Waiter>, vitals: &Arc<Vitals>) -> bool {
+    let first = queue.iter_mut().find(|waiter| waiter.slot.is_none() && waiter.could_use(vitals));
+    let Some(first) = first else { return false };
+    first.slot = Some(vitals.clone());
+    first.called.notify_one();
+    true
 }
 
 impl Ticket {
@@ -56,15 +150,40 @@ impl Ticket {
         Arc::ptr_eq(&self.hold, hold)
     }
 
-    /// Waits until this place is the first and somebody called it. May be waited for again.
+    /// From now on only this backend will do, or any.
+    pub fn wants(&self, wants: Option<&Arc<Vitals>>) {
+        self.own(|waiter| waiter.wants = wants.cloned());
+    }
+
+    /// Takes the slot that was handed over, if it is one of this backend: it is counted.
+    pub fn take(&self, vitals: &Arc<Vitals>) -> bool {
+        self.own(|waiter| waiter.slot.take_if(|slot| Arc::ptr_eq(slot, vitals)).is_some()).unwrap_or(false)
+    }
+
+    /// Passes a slot on that was handed over and is of no use.
+    pub fn give_up_slot(&self) {
+        if let Some(slot) = self.own(|waiter| waiter.slot.take()).flatten() {
+            self.hold.release(&slot);
+        }
+    }
+
+    /// Waits until somebody called it. May be waited for again.
     pub async fn called(&self) {
         self.called.notified().await;
+    }
+
+    fn own<T>(&self, act: impl FnOnce(&mut Waiter) -> T) -> Option<T> {
+        self.hold.with(|queue| {
+            let own = queue.iter_mut().find(|waiter| Arc::ptr_eq(&waiter.called, &self.called));
+            own.map(act)
+        })
     }
 }
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        self.hold.with(|queue| queue.retain(|other| !Arc::ptr_eq(other, &self.called)));
+        self.give_up_slot();
+        self.hold.with(|queue| queue.retain(|other| !Arc::ptr_eq(&other.called, &self.called)));
         self.hold.wake();
     }
 }
@@ -76,8 +195,8 @@ mod tests {
     #[tokio::test]
     async fn the_first_in_line_goes_first_and_wakes_the_next() {
         let hold = Arc::new(Hold::default());
-        let (first, second) = (hold.join(2).unwrap(), hold.join(2).unwrap());
-        assert!(hold.join(2).is_none(), "two is the limit");
+        let (first, second) = (hold.join(2, None).unwrap(), hold.join(2, None).unwrap());
+        assert!(hold.join(2, None).is_none(), "two is the limit");
         hold.wake();
         first.called().await;
         let waits = tokio_test_pending(second.called());
@@ -91,7 +210,7 @@ mod tests {
     #[tokio::test]
     async fn a_head_that_goes_away_passes_its_call_on() {
         let hold = Arc::new(Hold::default());
-        let (first, second) = (hold.join(9).unwrap(), hold.join(9).unwrap());
+        let (first, second) = (hold.join(9, None).unwrap(), hold.join(9, None).unwrap());
         hold.wake();
         drop(first);
         second.called().await;

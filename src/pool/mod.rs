@@ -10,6 +10,7 @@ pub mod backend;
 pub mod health;
 pub mod hold;
 pub mod key;
+pub mod outlier;
 pub mod policy;
 pub mod sessions;
 pub mod status;
@@ -17,13 +18,13 @@ pub mod status;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use self::affinity::{Affinity, Refused, Token};
 use self::backend::{Backend, Lease, Post};
-use self::hold::Hold;
+use self::hold::{Hold, Ticket};
 use self::key::Keys;
 use self::policy::{Cursor, Roster};
 use self::status::{Standing, admits};
@@ -56,11 +57,18 @@ pub struct Shared {
     pub hold: Arc<Hold>,
     /// Somebody has begun to wait: probes of what is down need not keep their rhythm.
     pub hurry: Notify,
+    /// So few are healthy that health is ignored. Written by the control thread.
+    pub panics: AtomicBool,
 }
 
 impl Default for Shared {
     fn default() -> Self {
-        Self { cursor: Cursor::random(), hold: Arc::default(), hurry: Notify::new() }
+        Self {
+            cursor: Cursor::random(),
+            hold: Arc::default(),
+            hurry: Notify::new(),
+            panics: AtomicBool::new(false),
+        }
     }
 }
 
@@ -158,6 +166,10 @@ impl Tried {
 pub enum NoBackend {
     /// Nobody stands open: worth waiting for.
     NobodyUp,
+    /// All who stand open have their `max_in_flight`: worth waiting for.
+    Full,
+    /// The token's backend, in this place, has its `max_in_flight`.
+    BoundToFull(usize),
     /// The token's backend is down, and `on_down = "fail"`.
     BoundToDown,
 }
@@ -169,13 +181,26 @@ impl View {
         Self { pool, posts, roster: RefCell::new((version, roster)) }
     }
 
-    /// Picks a backend and takes its lease, in one synchronous step.
-    pub fn pick(&self, visit: &Visit<'_>, timer: &Timer) -> Result<(Lease, Stick), NoBackend> {
+    /// Picks a backend and takes its lease, in one synchronous step. Who has waited shows the
+    /// `ticket`, and with it the slot that may have been handed over.
+    pub fn pick(
+        &self,
+        visit: &Visit<'_>,
+        ticket: Option<&Ticket>,
+        timer: &Timer,
+    ) -> Result<(Lease, Stick), NoBackend> {
         self.refresh();
         let roster = &self.roster.borrow().1;
+        let must = roster.needs_load();
+        let has_slot = |place: usize| ticket.is_some_and(|ticket| ticket.take(&self.posts[place].vitals));
         let stick = match self.bound(visit) {
             Bound::To(place) => {
-                return Ok((self.posts[place].lease(place, timer, roster.needs_load()), Stick::Valid));
+                let taken = match has_slot(place) {
+                    true => Some(true),
+                    false => self.posts[place].vitals.load.take(must),
+                };
+                let counted = taken.ok_or(NoBackend::BoundToFull(place))?;
+                return Ok((self.posts[place].lease(place, timer, counted), Stick::Valid));
             }
             Bound::Moved(Stick::MovedDown) if self.pool.plan.cookie.on_down == OnDown::Fail => {
                 return Err(NoBackend::BoundToDown);
@@ -185,14 +210,48 @@ impl View {
         let open = |place: usize| {
             !visit.tried.contains(place) && self.posts[place].vitals.standing() == Standing::Open
         };
-        let room = |place: usize| open(place) && !self.posts[place].client.is_full();
-        let cursor = &self.pool.shared.cursor;
-        // Who is full is passed over. Where all are, the request waits at one of them.
-        let place = roster
-            .choose(cursor, visit.key, visit.now, room)
-            .or_else(|| roster.choose(cursor, visit.key, visit.now, open))
-            .ok_or(NoBackend::NobodyUp)?;
-        Ok((self.posts[place].lease(place, timer, roster.needs_load()), stick))
+        if ticket.is_some()
+            && let Some(place) = roster.places().find(|place| open(*place) && has_slot(*place))
+        {
+            return Ok((self.posts[place].lease(place, timer, true), stick));
+        }
+        let (mut counted, mut full) = (false, false);
+        let mut choose = |streams: bool| {
+            roster.choose(&self.pool.shared.cursor, visit.key, visit.now, |place| {
+                if !open(place) || (streams && self.posts[place].client.is_full()) {
+                    return false;
+                }
+                let taken = self.posts[place].vitals.load.take(must);
+                full |= taken.is_none();
+                counted = taken.unwrap_or(false);
+                taken.is_some()
+            })
+        };
+        // Who is full is passed over. Where all streams are taken, the request waits at one of them.
+        let place = choose(true).or_else(|| choose(false));
+        let place = place.ok_or(if full { NoBackend::Full } else { NoBackend::NobodyUp })?;
+        Ok((self.posts[place].lease(place, timer, counted), stick))
+    }
+
+    /// The place whose backend a returning visitor has to wait for, because others stand there in
+    /// line before.
+    pub fn line_before(&self, visit: &Visit<'_>) -> Option<usize> {
+        let Bound::To(place) = self.bound(visit) else { return None };
+        let vitals = &self.posts[place].vitals;
+        (vitals.load.is_limited() && self.pool.shared.hold.is_awaited(vitals)).then_some(place)
+    }
+
+    /// Whether those in line wait for slots, and not for somebody to come up.
+    pub fn waits_for_slots(&self) -> bool {
+        let open = |post: &Rc<Post>| post.vitals.standing() == Standing::Open;
+        self.pool.plan.max_in_flight > 0 && self.posts.iter().any(open)
+    }
+
+    /// Hands out free slots to those who wait. For who has just joined them.
+    pub fn offer_slots(&self) {
+        for post in &self.posts {
+            self.pool.shared.hold.offer(&post.vitals);
+        }
     }
 
     /// Whether the visitor needs any backend, and so stands in line with the others who do.

@@ -76,6 +76,34 @@ impl Facts {
     }
 }
 
+/// How the backends of a pool stand together; `None` is one that nothing can be sent to. The flag:
+/// the healthy share of those that may be used is below `panic_threshold`, and so health is
+/// ignored. Whoever waits for a first verdict does not count, for or against.
+///
+/// Ejections are ignored too while nobody would stand open for them.
+pub fn standings(facts: &[Option<Facts>], panic_threshold: f64) -> (Vec<Standing>, bool) {
+    let stand = |change: &dyn Fn(Facts) -> Facts| -> Vec<Standing> {
+        facts.iter().map(|facts| facts.map_or(Standing::Shut, |facts| change(facts).standing())).collect()
+    };
+    let own = stand(&|facts| facts);
+    let judged = |facts: &Facts| facts.health != Health::Unknown || facts.init == HealthInit::Up;
+    let active = facts.iter().flatten().filter(|facts| facts.phase == Phase::Active && judged(facts));
+    let (all, healthy) = active.fold((0, 0), |(all, healthy), facts| {
+        (all + 1, healthy + u32::from(facts.standing() == Standing::Open))
+    });
+    if f64::from(healthy) < f64::from(all) * panic_threshold {
+        let trusting = |facts: Facts| match judged(&facts) {
+            true => Facts { health: Health::Up, ejected: false, ..facts },
+            false => facts,
+        };
+        return (stand(&trusting), true);
+    }
+    if own.contains(&Standing::Open) {
+        return (own, false);
+    }
+    (stand(&|facts| Facts { ejected: false, ..facts }), false)
+}
+
 /// The step of full weight. Effective weights are weight × step, so that they stay whole.
 pub const SLOW_START_STEPS: u32 = 10;
 
@@ -154,6 +182,36 @@ mod tests {
                 }
             }
         }
+    }
+
+    fn facts(phase: Phase, health: Health, ejected: bool) -> Option<Facts> {
+        Some(Facts { phase, health, init: HealthInit::Probe, ejected, keeps_known: false })
+    }
+
+    #[test]
+    fn below_the_threshold_health_is_ignored_and_phases_are_not() {
+        let (up, down) = (facts(Phase::Active, Health::Up, false), facts(Phase::Active, Health::Down, false));
+        let out = facts(Phase::Active, Health::Up, true);
+        let drained = facts(Phase::Drained, Health::Down, false);
+        let (open, shut) = (Standing::Open, Standing::Shut);
+        assert_eq!(
+            standings(&[up, down, out, drained, None], 0.5),
+            (vec![open, open, open, shut, shut], true)
+        );
+        assert_eq!(standings(&[up, down], 0.5), (vec![open, shut], false), "half is not below a half");
+        assert_eq!(standings(&[down, down], 0.0), (vec![shut, shut], false));
+        let unknown = facts(Phase::Active, Health::Unknown, false);
+        assert_eq!(standings(&[unknown, unknown], 0.9), (vec![shut, shut], false), "nothing is known yet");
+        assert_eq!(standings(&[down, unknown], 0.9), (vec![open, shut], true));
+        assert_eq!(standings(&[], 1.0), (vec![], false));
+    }
+
+    #[test]
+    fn an_ejection_does_not_take_the_last_backend() {
+        let (down, out) = (facts(Phase::Active, Health::Down, false), facts(Phase::Active, Health::Up, true));
+        let up = facts(Phase::Active, Health::Up, false);
+        assert_eq!(standings(&[down, out], 0.0).0, [Standing::Shut, Standing::Open]);
+        assert_eq!(standings(&[up, out], 0.0).0, [Standing::Open, Standing::Shut]);
     }
 
     #[test]

@@ -31,6 +31,10 @@ pub enum ProxyError {
     NoBackend {
         pool: String,
     },
+    /// Everybody who is up has as many requests as may be, and so has the line.
+    Full {
+        pool: String,
+    },
     HoldTimeout {
         pool: String,
     },
@@ -61,7 +65,9 @@ impl ProxyError {
             Self::SlowUpload => StatusCode::REQUEST_TIMEOUT,
             Self::BrokenUpload => StatusCode::BAD_REQUEST,
             Self::NoRoute { .. } => StatusCode::NOT_FOUND,
-            Self::NoBackend { .. } | Self::HoldTimeout { .. } | Self::Cut => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NoBackend { .. } | Self::Full { .. } | Self::HoldTimeout { .. } | Self::Cut => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Self::Send { kind, .. } => match kind {
                 SendErrorKind::Timeout | SendErrorKind::Connect(ConnectError::Timeout) => {
                     StatusCode::GATEWAY_TIMEOUT
@@ -80,7 +86,9 @@ impl ProxyError {
             // Whoever's limit it was: unlike what is unavailable, it may have been done.
             Self::Send { kind: SendErrorKind::Timeout, .. } => grpc::Status::DeadlineExceeded,
             // The limit that ended these was cut down to the call's own.
-            Self::NoBackend { .. } | Self::HoldTimeout { .. } | Self::Send { .. } if late => {
+            Self::NoBackend { .. } | Self::Full { .. } | Self::HoldTimeout { .. } | Self::Send { .. }
+                if late =>
+            {
                 grpc::Status::DeadlineExceeded
             }
             Self::TooLarge => grpc::Status::ResourceExhausted,
@@ -101,7 +109,7 @@ impl ProxyError {
             Self::TooLarge => End::TooLarge,
             Self::SlowUpload => End::IdleTimeout,
             Self::NoRoute { .. } | Self::NoUpgrade { .. } | Self::Panic => End::Ok,
-            Self::NoBackend { .. } => End::NoBackend,
+            Self::NoBackend { .. } | Self::Full { .. } => End::NoBackend,
             Self::HoldTimeout { .. } => End::HoldTimeout,
             Self::Cut => End::Drained,
             Self::BadResponse { .. } => End::ResetBeforeResponse,
@@ -135,8 +143,11 @@ impl ProxyError {
             Self::NoBackend { pool } => {
                 ("no_backend", format!("every backend of pool {pool} is down or draining").into())
             }
+            Self::Full { pool } => {
+                ("no_backend", format!("every backend of pool {pool} that is up is full").into())
+            }
             Self::HoldTimeout { pool } => {
-                ("hold_timeout", format!("no backend of pool {pool} came up in time").into())
+                ("hold_timeout", format!("no backend of pool {pool} could take it in time").into())
             }
             Self::NoUpgrade { pool } => {
                 ("no_upgrade", format!("no upgrade over HTTP/2, which pool {pool} speaks").into())

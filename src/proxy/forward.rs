@@ -1,22 +1,26 @@
 //! The attempts: pick, send, decide, until there is an answer or none is to be had.
 
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::affinity::{Shown, stamp, unix_now};
 use super::error::ProxyError;
 use super::exchange::Exchange;
+use super::line::Line;
 use super::message::Message;
 use super::retry::{self, Verdict, What};
-use super::{Answer, Evidence, Proxy};
+use super::{Against, Answer, Evidence, Proxy};
 use crate::http::grpc::{GRPC_TIMEOUT, Rpc, timeout_value};
-use crate::http::timer::{Patience, Wake};
-use crate::http::upload::UploadState;
+use crate::http::timer::Patience;
+use crate::http::upload::{Progress, UploadState};
 use crate::live::{Route, View};
 use crate::plan::{PoolProtocol, SendProxy};
 use crate::pool::backend::Lease;
+use crate::pool::outlier::Fault;
 use crate::pool::{self, NoBackend, Tried, Visit};
-use crate::telemetry::{ConnectResult, RetryReason};
+use crate::route::budget::Budget;
+use crate::telemetry::{ConnectResult, RetryReason, Stick};
 use crate::upstream::{ConnectError, Errand, Limits, SendError, SendErrorKind, Sent, Take};
 
 /// Sends the request to a backend of the route's pool. `None`: it waited for one, and has to
@@ -40,18 +44,40 @@ pub async fn run(
     let mut now = if message.held_since.is_some() { Instant::now() } else { exchange.start };
     // Whom to ask once more, on a fresh connection.
     let mut again = None;
+    // An answer that is not passed on unless there is no other.
+    let mut refused: Option<Box<Answered>> = None;
+    if message.held_since.is_none() {
+        attempt.budget(exchange).borrow_mut().came(now);
+    }
     // Why the last backend is not asked again, while it may well stand open.
     let mut failed_there = None;
     // A place in the line of another pool, before a reload, is none in this one's.
     message.ticket = message.ticket.take().filter(|ticket| ticket.is_for(&pool.pool.shared.hold));
     loop {
         let visit = Visit { claim: shown.claim(), key, tried: &message.tried, now };
-        let others_wait = message.ticket.is_none() && pool.pool.shared.hold.waiting() > 0;
-        if others_wait && again.is_none() && pool.deals_anew(&visit) {
-            attempt.wait(exchange, view, message).await?;
-            return Ok(None);
+        let hold = &pool.pool.shared.hold;
+        if message.ticket.is_none() && again.is_none() && refused.is_none() && hold.waiting() > 0 {
+            let line = match pool.line_before(&visit) {
+                Some(place) => Some(Line { wants: Some(place), full: true }),
+                None if hold.has_unbound() && pool.deals_anew(&visit) => {
+                    Some(Line { wants: None, full: pool.waits_for_slots() })
+                }
+                None => None,
+            };
+            if let Some(line) = line {
+                attempt.wait(line, exchange, view, message).await?;
+                return Ok(None);
+            }
         }
-        let picked = again.take().map_or_else(|| pool.pick(&visit, &exchange.call.timer), Ok);
+        let ticket = message.ticket.as_ref();
+        let picked = again.take().map_or_else(|| pool.pick(&visit, ticket, &exchange.call.timer), Ok);
+        // Where nobody else can be asked, an answer that the route did not take is what there is.
+        if picked.is_err()
+            && let Some(refused) = refused.take()
+        {
+            return Ok(Some(attempt.pass_on(exchange, message, &shown, *refused)));
+        }
+        refused = None;
         let (lease, stick) = match picked {
             Ok(picked) => picked,
             Err(NoBackend::BoundToDown) => return Err(attempt.no_backend()),
@@ -61,7 +87,20 @@ pub async fn run(
                     return Err(attempt.give_up(kind, exchange));
                 }
                 message.tried = Tried::default();
-                attempt.wait(exchange, view, message).await?;
+                attempt.wait(Line::default(), exchange, view, message).await?;
+                return Ok(None);
+            }
+            Err(NoBackend::Full) => {
+                // A slot of the one that failed it would be no help.
+                if let Some(kind) = failed_there {
+                    return Err(attempt.give_up(kind, exchange));
+                }
+                message.tried = Tried::default();
+                attempt.wait(Line { wants: None, full: true }, exchange, view, message).await?;
+                return Ok(None);
+            }
+            Err(NoBackend::BoundToFull(place)) => {
+                attempt.wait(Line { wants: Some(place), full: true }, exchange, view, message).await?;
                 return Ok(None);
             }
         };
@@ -72,22 +111,29 @@ pub async fn run(
 
         let failed = match attempt.send(exchange, message, &lease, now).await {
             Ok(sent) => {
-                let clock = pool.pool.plan.sticky.then(unix_now);
-                let secure = exchange.visitor.secured.is_some();
-                let cookie =
-                    clock.and_then(|clock| stamp(&pool.pool, &lease.post, &shown, stick, clock, secure));
-                return Ok(Some(message.answered(exchange, lease, sent, cookie)));
+                let answered = Answered { lease, sent, stick };
+                if !attempt.asks_elsewhere(exchange, message, &answered) {
+                    return Ok(Some(attempt.pass_on(exchange, message, &shown, answered)));
+                }
+                pool.pool.series.retried(proxy.thread, RetryReason::Status);
+                message.tried.add(answered.lease.place);
+                refused = Some(Box::new(answered));
+                now = Instant::now();
+                continue;
             }
             Err(failed) => failed,
         };
         let failure = message.failure(exchange, &failed, stick);
         let verdict = retry::decide(&failure, &route.plan.retry);
-        if verdict == Verdict::GiveUp || !message.restore(failed.unsent, exchange) {
+        now = Instant::now();
+        if verdict == Verdict::GiveUp
+            || !message.restore(failed.unsent, exchange)
+            || (retry::costs(verdict, failure.what) && !attempt.affords(exchange, now))
+        {
             return Err(attempt.give_up(failed.kind, exchange));
         }
         attempt.fresh = verdict == Verdict::SameFresh;
         pool.pool.series.retried(proxy.thread, reason(failure.what, verdict));
-        now = Instant::now();
         if attempt.fresh {
             again = Some((lease, stick));
         } else {
@@ -102,6 +148,7 @@ fn reason(what: What, verdict: Verdict) -> RetryReason {
         (Verdict::SameFresh, _) => RetryReason::StaleConnection,
         (_, What::Connect) => RetryReason::Connect,
         (_, What::Timeout) => RetryReason::ResponseTimeout,
+        (_, What::Status) => RetryReason::Status,
         (_, What::Reset | What::Final) => RetryReason::ResetBeforeResponse,
     }
 }
@@ -135,15 +182,60 @@ fn connect_result(error: &ConnectError) -> ConnectResult {
 }
 
 /// One request's dealings with one pool.
-struct Attempt<'a> {
-    proxy: &'a Rc<Proxy>,
+pub struct Attempt<'a> {
+    pub proxy: &'a Rc<Proxy>,
     route: &'a Route,
-    pool: &'a pool::View,
+    pub pool: &'a pool::View,
     /// The next send takes a fresh connection.
     fresh: bool,
 }
 
+/// A backend's answer, on its way.
+struct Answered {
+    lease: Lease,
+    sent: Sent,
+    stick: Stick,
+}
+
 impl Attempt<'_> {
+    /// Takes an answer into the exchange, with the cookie that belongs to it.
+    fn pass_on(
+        &self,
+        exchange: &mut Exchange,
+        message: &mut Message,
+        shown: &Shown,
+        answered: Answered,
+    ) -> Answer {
+        let Answered { lease, sent, stick } = answered;
+        let pool = &self.pool.pool;
+        let clock = pool.plan.sticky.then(unix_now);
+        let secure = exchange.visitor.secured.is_some();
+        let cookie = clock.and_then(|clock| stamp(pool, &lease.post, shown, stick, clock, secure));
+        message.answered(exchange, lease, sent, cookie)
+    }
+
+    /// Whether the route wants another backend's answer, and can afford it.
+    fn asks_elsewhere(&self, exchange: &Exchange, message: &mut Message, answered: &Answered) -> bool {
+        let plan = &self.route.plan.retry;
+        plan.statuses.contains(&answered.sent.response.status().as_u16())
+            && retry::decide(&message.bad_answer(exchange, answered.stick), plan) == Verdict::Elsewhere
+            && message.restore(None, exchange)
+            && self.affords(exchange, Instant::now())
+    }
+
+    fn budget<'a>(&self, exchange: &'a Exchange) -> &'a RefCell<Budget> {
+        &exchange.view.budgets[exchange.route.expect("a request that is forwarded has a route")]
+    }
+
+    /// Whether the route's budget allows one more to be sent again.
+    fn affords(&self, exchange: &Exchange, now: Instant) -> bool {
+        let may = self.budget(exchange).borrow_mut().spend(now);
+        if !may {
+            self.pool.pool.series.retry_refused(self.proxy.thread);
+        }
+        may
+    }
+
     /// One send to one backend.
     async fn send(
         &mut self,
@@ -196,6 +288,9 @@ impl Attempt<'_> {
                 exchange.ttfb = Some(done.saturating_duration_since(exchange.start));
                 series.answered(thread, sent.response.status().as_u16(), waited);
                 lease.answered(waited, done);
+                if sent.response.status().is_server_error() {
+                    self.blame(lease, Fault::ServerError);
+                }
                 if sent.reused {
                     series.reused(thread);
                 } else {
@@ -205,53 +300,52 @@ impl Attempt<'_> {
             Err(SendError { kind: SendErrorKind::Connect(error), .. }) => {
                 series.connected(thread, connect_result(error));
                 if error.is_evidence() {
-                    self.proxy.report(Evidence { vitals: post.vitals.clone(), why: error.to_string() });
+                    self.report(lease, Against::Refused(error.to_string()));
+                } else if matches!(error, ConnectError::Timeout) && waited >= plan.connect {
+                    self.blame(lease, Fault::NoAnswer);
                 }
             }
             Err(error) => {
                 exchange.attempts += u32::from(!self.fresh);
                 exchange.reused = error.reused;
                 series.unanswered(thread);
+                let fault = match error.kind {
+                    // A reused connection that was dead says nothing of the backend.
+                    SendErrorKind::Reset(_) => !error.reused,
+                    // Nor does a limit of the route's or the client's own, or an upload that paused.
+                    SendErrorKind::Timeout => {
+                        let sent = |upload: &Rc<Progress>| upload.state() == UploadState::Done;
+                        waited >= plan.response && exchange.upload.as_ref().is_none_or(sent)
+                    }
+                    SendErrorKind::BadResponse(_) => true,
+                    _ => false,
+                };
+                if fault {
+                    self.blame(lease, Fault::NoAnswer);
+                }
             }
         }
         result
     }
 
-    /// Waits, its place in line kept, until it is worth trying again.
-    async fn wait(
-        &self,
-        exchange: &mut Exchange,
-        view: &Rc<View>,
-        message: &mut Message,
-    ) -> Result<(), ProxyError> {
-        let (pool, plan) = (&self.pool.pool, &self.pool.pool.plan.hold);
-        let ticket = match message.ticket.take() {
-            Some(ticket) => ticket,
-            None => pool.shared.hold.join(plan.max).ok_or_else(|| self.no_backend())?,
+    /// Tells what may get the backend ejected, where the pool ejects.
+    fn blame(&self, lease: &Lease, fault: Fault) {
+        let Some(plan) = &self.pool.pool.plan.outlier else { return };
+        let counts = match fault {
+            Fault::NoAnswer => plan.consecutive_errors,
+            Fault::ServerError => plan.consecutive_5xx,
         };
-        let now = Instant::now();
-        let since = *message.held_since.get_or_insert(now);
-        let ticket = message.ticket.insert(ticket);
-        // Looked at only once the place in line is taken: a change before it is seen here, one
-        // after it calls the ticket.
-        if self.pool.is_stale() || !Rc::ptr_eq(view, &self.proxy.view()) {
-            return Ok(());
-        }
-        pool.shared.hurry.notify_waiters();
-        let timer = &exchange.call.timer;
-        let left = plan.timeout.saturating_sub(now.saturating_duration_since(since));
-        timer.set(now, left.min(self.left(exchange, now)));
-        let called = timer.limit(ticket.called()).await;
-        exchange.waited += now.elapsed();
-        match called {
-            Ok(()) => Ok(()),
-            Err(Wake::Due) => Err(ProxyError::HoldTimeout { pool: pool.name.to_string() }),
-            Err(Wake::Cut) => Err(ProxyError::Cut),
+        if counts > 0 {
+            self.report(lease, Against::Fault(fault));
         }
     }
 
+    fn report(&self, lease: &Lease, what: Against) {
+        self.proxy.report(Evidence { vitals: lease.post.vitals.clone(), what });
+    }
+
     /// What is left for all that comes before a backend can answer.
-    fn left(&self, exchange: &Exchange, now: Instant) -> Duration {
+    pub fn left(&self, exchange: &Exchange, now: Instant) -> Duration {
         let rpc = exchange.rpc.map_or(Duration::MAX, |rpc| rpc.left(now));
         self.left_of_route(exchange, now).min(rpc)
     }
@@ -263,7 +357,7 @@ impl Attempt<'_> {
         (moved.unwrap_or(exchange.start) + timeout).saturating_duration_since(now)
     }
 
-    fn no_backend(&self) -> ProxyError {
+    pub fn no_backend(&self) -> ProxyError {
         ProxyError::NoBackend { pool: self.pool.pool.name.to_string() }
     }
 

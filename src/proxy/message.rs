@@ -130,6 +130,16 @@ impl Message {
             what: What::from(&failed.kind),
             unsent: failed.unsent.is_some(),
             reused: failed.reused,
+            ..self.bad_answer(exchange, stick)
+        }
+    }
+
+    /// What is known of an attempt whose answer is none for the route.
+    pub fn bad_answer(&self, exchange: &Exchange, stick: Stick) -> Failure {
+        Failure {
+            what: What::Status,
+            unsent: false,
+            reused: false,
             idempotent: exchange.method.is_idempotent(),
             body_whole: exchange.upload.as_ref().is_none_or(|upload| upload.state() == UploadState::Whole),
             bound: stick == Stick::Valid,

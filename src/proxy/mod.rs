@@ -7,6 +7,7 @@ mod affinity;
 mod error;
 mod exchange;
 mod forward;
+mod line;
 mod message;
 mod retry;
 mod tunnel;
@@ -48,6 +49,7 @@ use crate::live::{Live, Look, Site, View};
 use crate::plan::{Action, TemplatePart};
 use crate::pool::affinity::mark_private;
 use crate::pool::backend::{Post, Vitals};
+use crate::pool::outlier::Fault;
 use crate::route::rewrite;
 use crate::telemetry::access_log::{Record, Sink};
 use crate::telemetry::id::RequestIds;
@@ -75,10 +77,17 @@ pub struct Proxy {
     retired: RefCell<Vec<Weak<Post>>>,
 }
 
-/// A backend took no connection, for this reason: what traffic tells the control thread.
+/// What speaks against a backend: what traffic tells the control thread.
 pub struct Evidence {
     pub vitals: Arc<Vitals>,
-    pub why: String,
+    pub what: Against,
+}
+
+pub enum Against {
+    /// It took no connection, for this reason.
+    Refused(String),
+    /// An attempt failed. Only told in pools that eject for it.
+    Fault(Fault),
 }
 
 /// How a request is answered.

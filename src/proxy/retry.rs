@@ -26,6 +26,8 @@ pub enum What {
     Connect,
     Reset,
     Timeout,
+    /// An answer that the route does not take for one.
+    Status,
     /// Something that no other backend would do better.
     Final,
 }
@@ -52,8 +54,15 @@ pub fn decide(failure: &Failure, plan: &RetryPlan) -> Verdict {
             Verdict::Elsewhere
         }
         What::Timeout if left && plan.response_timeout && replayable && !failure.bound => Verdict::Elsewhere,
-        What::Reset | What::Timeout => Verdict::GiveUp,
+        What::Status if left && replayable && !failure.bound => Verdict::Elsewhere,
+        What::Reset | What::Timeout | What::Status => Verdict::GiveUp,
     }
+}
+
+/// Whether a verdict sends more than was asked for, which the budget has to allow. A connect that
+/// failed has sent nothing, and a dead connection says nothing of how much there is to do.
+pub fn costs(verdict: Verdict, what: What) -> bool {
+    verdict == Verdict::Elsewhere && what != What::Connect
 }
 
 impl From<&SendErrorKind> for What {
@@ -76,7 +85,14 @@ mod tests {
     use proptest::prelude::*;
 
     fn plan() -> RetryPlan {
-        RetryPlan { attempts: 2, connect: true, reset_before_response: true, response_timeout: false }
+        RetryPlan {
+            attempts: 2,
+            connect: true,
+            reset_before_response: true,
+            response_timeout: false,
+            statuses: Vec::new(),
+            budget: 0.2,
+        }
     }
 
     fn failure(what: What) -> Failure {
@@ -93,7 +109,7 @@ mod tests {
 
     #[test]
     fn a_post_that_a_backend_may_have_seen_is_never_repeated() {
-        for what in [What::Reset, What::Timeout, What::Final] {
+        for what in [What::Reset, What::Timeout, What::Status, What::Final] {
             for reused in [false, true] {
                 let failure = Failure { reused, ..failure(what) };
                 let plan = RetryPlan { response_timeout: true, attempts: 10, ..plan() };
@@ -124,15 +140,33 @@ mod tests {
         assert_eq!(decide(&Failure { bound: true, ..get }, &plan), Verdict::GiveUp);
     }
 
+    #[test]
+    fn a_bad_answer_is_asked_for_elsewhere_once_and_never_away_from_a_token() {
+        let get = Failure { idempotent: true, ..failure(What::Status) };
+        assert_eq!(decide(&get, &plan()), Verdict::Elsewhere);
+        assert_eq!(decide(&Failure { attempts: 2, ..get }, &plan()), Verdict::GiveUp);
+        assert_eq!(decide(&Failure { bound: true, ..get }, &plan()), Verdict::GiveUp);
+        assert_eq!(decide(&Failure { body_whole: false, ..get }, &plan()), Verdict::GiveUp);
+    }
+
+    #[test]
+    fn the_budget_pays_for_what_a_backend_has_to_do_twice_over() {
+        for what in [What::Reset, What::Timeout, What::Status] {
+            assert!(costs(Verdict::Elsewhere, what), "{what:?}");
+            assert!(!costs(Verdict::SameFresh, what), "{what:?}");
+        }
+        assert!(!costs(Verdict::Elsewhere, What::Connect));
+    }
+
     proptest! {
         #[test]
         fn nothing_that_may_have_been_seen_is_sent_again_unless_it_is_idempotent_and_whole(
-            what in prop_oneof![Just(What::Reset), Just(What::Timeout), Just(What::Final)],
+            what in prop::sample::select(vec![What::Reset, What::Timeout, What::Status, What::Final]),
             reused: bool, idempotent: bool, body_whole: bool, bound: bool, attempts in 1..12_u32,
             response_timeout: bool, reset_before_response: bool,
         ) {
             let failure = Failure { what, unsent: false, reused, idempotent, body_whole, bound, attempts };
-            let plan = RetryPlan { attempts: 10, connect: true, reset_before_response, response_timeout };
+            let plan = RetryPlan { attempts: 10, reset_before_response, response_timeout, ..plan() };
             if decide(&failure, &plan) != Verdict::GiveUp {
                 prop_assert!(idempotent && body_whole);
             }

@@ -5,6 +5,7 @@
 //! headers and makes the answers that need no backend, `split` deals one route out among several
 //! targets. The router does not know what it routes to, and nothing here knows pools.
 
+pub mod budget;
 mod hosts;
 mod paths;
 pub mod rewrite;

@@ -84,7 +84,9 @@ catalogue! {
     REQUEST_ENDS "pintle_request_ends_total" Counter ["pool" "end"] "Exchanges by how they ended."
     STICKY "pintle_sticky_total" Counter ["pool" "verdict"] "Requests by what their sticky token was worth."
     RETRIES "pintle_retries_total" Counter ["pool" "reason"] "Requests sent again, by what the failed attempt met."
+    RETRIES_REFUSED "pintle_retries_refused_total" Counter ["pool"] "Requests not sent again because the route's retry budget was spent."
     POOL_BACKENDS "pintle_pool_backends" Gauge ["pool" "state"] "Backends of the pool by state."
+    POOL_PANIC "pintle_pool_panic" Gauge ["pool"] "1 while so few backends are healthy that health is ignored, else 0."
     POOL_HELD "pintle_pool_held_requests" Gauge ["pool"] "Requests waiting because no backend can take them."
     DRAINS "pintle_drains_total" Counter ["pool" "outcome"] "Finished drains of backends."
     DRAIN_SESSIONS "pintle_drain_sessions" Gauge ["pool" "backend"] "Sessions seen of late on a backend that is draining."
@@ -100,6 +102,8 @@ catalogue! {
     BACKEND_RESPONSE "pintle_backend_response_seconds" Histogram ["pool" "backend"] "From sending an attempt to the head of the backend's response."
     BACKEND_CONNECTS "pintle_backend_connects_total" Counter ["pool" "backend" "result"] "Connects to the backend by result."
     BACKEND_REUSE "pintle_backend_connection_reuse_total" Counter ["pool" "backend"] "Attempts sent on a connection that was already open."
+    BACKEND_EJECTED "pintle_backend_ejected" Gauge ["pool" "backend"] "1 while the backend sits out for what failed in its traffic, else 0."
+    EJECTIONS "pintle_ejections_total" Counter ["pool" "backend" "reason"] "Ejections of the backend."
     HEALTH_CHECKS "pintle_health_checks_total" Counter ["pool" "backend" "result"] "Probes by result."
     HEALTH_CHECK_DURATION "pintle_health_check_duration_seconds" Histogram ["pool" "backend"] "How long probes took."
 

@@ -28,7 +28,10 @@ pub use metrics::Gauge;
 pub use process::ProcessSeries;
 pub use route::{Finished, RouteSeries};
 pub use series::{BackendSeries, ListenerSeries, PoolSeries};
-pub use words::{ConnectResult, DrainOutcome, End, ProbeResult, Rejection, ReloadResult, RetryReason, Stick};
+pub use words::{
+    ConnectResult, DrainOutcome, EjectionReason, End, ProbeResult, Rejection, ReloadResult, RetryReason,
+    Stick,
+};
 
 /// All metrics of one Pintle.
 ///

@@ -8,7 +8,9 @@ use std::time::Duration;
 use super::counter::{Counter, Distribution, Histogram, PerThread};
 use super::exposition::Page;
 use super::metrics::Family;
-use super::words::{ConnectResult, DrainOutcome, End, ProbeResult, Rejection, RetryReason, Stick};
+use super::words::{
+    ConnectResult, DrainOutcome, EjectionReason, End, ProbeResult, Rejection, RetryReason, Stick,
+};
 use super::{Living, Totals, metrics};
 
 /// The counts of one backend.
@@ -17,6 +19,7 @@ pub struct BackendSeries {
     threads: PerThread<BackendShare>,
     probes: [Counter; ProbeResult::COUNT],
     probe_duration: Histogram,
+    ejections: [Counter; EjectionReason::COUNT],
 }
 
 #[derive(Debug, Default)]
@@ -36,6 +39,7 @@ impl BackendSeries {
             threads: PerThread::new(threads),
             probes: Default::default(),
             probe_duration: Histogram::default(),
+            ejections: Default::default(),
         }
     }
 
@@ -65,6 +69,16 @@ impl BackendSeries {
         self.probe_duration.observe(took);
     }
 
+    pub fn ejected(&self, reason: EjectionReason) {
+        self.ejections[reason as usize].add(1);
+    }
+
+    /// Answers, and those of them that were 5xx.
+    pub fn answers(&self) -> (u64, u64) {
+        let class = |place: usize| self.threads.sum(|share| &share.classes[place]);
+        ((1..CLASSES.len()).map(class).sum(), class(5))
+    }
+
     /// Attempts, and those that were answered 5xx or not at all.
     pub fn totals(&self) -> Totals {
         let class = |place: usize| self.threads.sum(|share| &share.classes[place]);
@@ -84,6 +98,7 @@ struct PoolShare {
     ends: [Counter; End::COUNT],
     verdicts: [Counter; Stick::COUNT],
     retries: [Counter; RetryReason::COUNT],
+    retries_refused: Counter,
     websockets_closed: Counter,
 }
 
@@ -102,6 +117,10 @@ impl PoolSeries {
 
     pub fn retried(&self, thread: usize, reason: RetryReason) {
         self.threads.of(thread).retries[reason as usize].add(1);
+    }
+
+    pub fn retry_refused(&self, thread: usize) {
+        self.threads.of(thread).retries_refused.add(1);
     }
 
     pub fn websocket_closed(&self, thread: usize) {
@@ -175,6 +194,7 @@ pub(super) fn write_pools(page: &mut Page, pools: &Living<PoolSeries>) {
     each(page, &metrics::RETRIES, pools, &RetryReason::ALL.map(RetryReason::name), |s, reason| {
         s.threads.sum(|share| &share.retries[reason])
     });
+    one(page, &metrics::RETRIES_REFUSED, pools, |s| s.threads.sum(|share| &share.retries_refused));
     each(page, &metrics::DRAINS, pools, &DrainOutcome::ALL.map(DrainOutcome::name), |s, outcome| {
         s.drains[outcome].get()
     });
@@ -197,6 +217,8 @@ pub(super) fn write_backends(page: &mut Page, backends: &Living<BackendSeries>) 
     each(page, &metrics::HEALTH_CHECKS, backends, &ProbeResult::ALL.map(ProbeResult::name), |s, result| {
         s.probes[result].get()
     });
+    let reasons = EjectionReason::ALL.map(EjectionReason::name);
+    each(page, &metrics::EJECTIONS, backends, &reasons, |s, reason| s.ejections[reason].get());
     spread(page, &metrics::HEALTH_CHECK_DURATION, backends, |s| s.probe_duration.distribution());
 }
 

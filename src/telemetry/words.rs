@@ -62,8 +62,16 @@ words! {
         Connect = "connect",
         ResetBeforeResponse = "reset_before_response",
         ResponseTimeout = "response_timeout",
+        /// A 502, 503 or 504 that the route does not take for an answer.
+        Status = "status",
         /// A reused connection was dead: the same backend on a fresh one, which is no attempt.
         StaleConnection = "stale_connection",
+    }
+
+    /// Why a backend was ejected.
+    EjectionReason {
+        ConsecutiveErrors = "consecutive_errors",
+        Consecutive5xx = "consecutive_5xx",
     }
 
     /// How a connect to a backend went.

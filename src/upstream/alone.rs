@@ -13,8 +13,10 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use http::HeaderMap;
 use hyper::client::conn::http1::{self, SendRequest};
 
+use super::learned::Learned;
 use super::way::Pair;
 use super::{JUST_USED, Keep, SURELY_ALIVE, Take};
 use crate::http::upload::Upload;
@@ -70,7 +72,11 @@ impl Alone {
 
 /// Connections that wait for their next request, the one used last on top.
 #[derive(Default)]
-pub struct Idle(RefCell<Vec<Waiting>>);
+pub struct Idle {
+    stack: RefCell<Vec<Waiting>>,
+    /// How long the backend keeps them.
+    learned: Cell<Learned>,
+}
 
 struct Waiting {
     alone: Alone,
@@ -79,15 +85,29 @@ struct Waiting {
 
 impl Idle {
     pub fn len(&self) -> usize {
-        self.0.borrow().len()
+        self.stack.borrow().len()
     }
 
     pub fn clear(&self) {
-        self.0.borrow_mut().clear();
+        self.stack.borrow_mut().clear();
+    }
+
+    /// What the first answer on a connection says of how long it is kept.
+    pub fn told_by(&self, headers: &HeaderMap) {
+        let mut learned = self.learned.get();
+        learned.told_by(headers);
+        self.learned.set(learned);
+    }
+
+    fn found_closed(&self, silence: Duration, now: Instant) {
+        let mut learned = self.learned.get();
+        learned.closed_after(silence, now);
+        self.learned.set(learned);
     }
 
     /// One that is open still, of the right client, and used as lately as `take` asks.
     pub async fn take(&self, take: Take, pair: Option<Pair>, idle: Duration, now: Instant) -> Option<Alone> {
+        let idle = self.learned.get().idle(idle, now);
         let limit = match take {
             Take::Idle => idle,
             Take::Lively => SURELY_ALIVE.min(idle),
@@ -95,13 +115,14 @@ impl Idle {
         };
         loop {
             let waiting = self.pop(pair)?;
-            if now.saturating_duration_since(waiting.since) >= limit {
+            let silence = now.saturating_duration_since(waiting.since);
+            if silence >= limit {
                 // Those below it have waited longer still; the sweep closes them.
-                self.0.borrow_mut().push(waiting);
+                self.stack.borrow_mut().push(waiting);
                 return None;
             }
             let alone = waiting.alone;
-            let just_used = now.saturating_duration_since(waiting.since) < JUST_USED;
+            let just_used = silence < JUST_USED;
             if take == Take::Idle && just_used && alone.sender.is_ready() {
                 return Some(alone);
             }
@@ -109,11 +130,12 @@ impl Idle {
             if alone.sender.is_ready() {
                 return Some(alone);
             }
+            self.found_closed(silence, now);
         }
     }
 
     fn pop(&self, pair: Option<Pair>) -> Option<Waiting> {
-        let mut stack = self.0.borrow_mut();
+        let mut stack = self.stack.borrow_mut();
         if pair.is_none() {
             return stack.pop();
         }
@@ -122,7 +144,7 @@ impl Idle {
     }
 
     pub fn put(&self, alone: Alone, keep: Keep, now: Instant) {
-        let mut stack = self.0.borrow_mut();
+        let mut stack = self.stack.borrow_mut();
         if stack.len() >= keep.max_idle {
             // What others may use is kept; what only this client may is worth more than the oldest.
             if alone.pair.is_none() || keep.max_idle == 0 {
@@ -135,8 +157,14 @@ impl Idle {
 
     /// Closes what has been idle too long, or has been closed by the other side.
     pub fn sweep(&self, limit: Duration, now: Instant) {
-        self.0.borrow_mut().retain(|waiting| {
-            !waiting.alone.sender.is_closed() && now.saturating_duration_since(waiting.since) < limit
+        let limit = self.learned.get().idle(limit, now);
+        self.stack.borrow_mut().retain(|waiting| {
+            let silence = now.saturating_duration_since(waiting.since);
+            let closed = waiting.alone.sender.is_closed();
+            if closed {
+                self.found_closed(silence, now);
+            }
+            !closed && silence < limit
         });
     }
 }

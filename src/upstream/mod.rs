@@ -8,6 +8,7 @@ mod alone;
 mod connect;
 mod errand;
 mod h2;
+mod learned;
 pub mod tls;
 mod way;
 
@@ -226,6 +227,9 @@ impl Client {
         match head(answer, limits, since, progress).await {
             Ok(Ok(response)) => {
                 alone.has_head();
+                if !reused {
+                    self.idle.told_by(response.headers());
+                }
                 Ok(Sent { response, link: Link::Alone(alone), reused })
             }
             Ok(Err(mut error)) => {

@@ -23,6 +23,8 @@ mod hostile;
 mod http2;
 mod hygiene;
 mod max_forwards;
+mod max_in_flight;
+mod outlier;
 mod proxy_out;
 mod proxy_protocol;
 mod reload;

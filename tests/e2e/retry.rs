@@ -171,3 +171,115 @@ async fn retry_can_be_turned_off() {
     let proxy = Proxy::start(Config::app(&[&a, &b], "").route(route)).await;
     assert_eq!(ask_at(&proxy, &a, &Ask::get("/")).await.status, 502);
 }
+
+#[tokio::test]
+async fn a_503_is_asked_for_elsewhere_where_the_route_says_so() {
+    let [a, b] = Backend::fleet(["a", "b"]).await;
+    a.reply(Reply::status(503));
+    let route = "pool = \"app\"\nretry.on = [\"503\"]";
+    let proxy = Proxy::start(Config::app(&[&a, &b], "").route(route)).await;
+    let answer = ask_at(&proxy, &a, &Ask::get("/")).await;
+    assert_eq!((answer.status, answer.served_by()), (200, "b"));
+    eventually("both attempts are in the log", async || proxy.log().iter().any(|line| line["attempts"] == 2))
+        .await;
+    assert_eq!(proxy.metric("pintle_retries_total{pool=\"app\",reason=\"status\"}").await, 1.0);
+    assert_eq!(ask_at(&proxy, &a, &Ask::post("/", "once")).await.status, 503, "no POST is sent again");
+    a.reply(Reply::status(502));
+    assert_eq!(ask_at(&proxy, &a, &Ask::get("/")).await.status, 502, "and no other status");
+}
+
+#[tokio::test]
+async fn a_503_that_nobody_else_can_better_is_passed_on_whole() {
+    let [a, b] = Backend::fleet(["a", "b"]).await;
+    let busy = Reply(vec![crate::support::Step::Answer {
+        status: 503,
+        fields: vec![("Retry-After".into(), "7".into())],
+        body: b"busy".to_vec(),
+    }]);
+    let route = "pool = \"app\"\nretry = { on = [\"503\"], attempts = 3 }";
+    let alone = Proxy::start(Config::app(&[&a], "").route(route)).await;
+    a.reply(busy.clone());
+    let answer = alone.client().get("/").await;
+    assert_eq!((answer.status, answer.text(), a.count()), (503, "busy".to_owned(), 1));
+    assert_eq!(answer.fields.get("retry-after"), Some("7"));
+    b.reply(busy);
+    let both = Proxy::start(Config::app(&[&a, &b], "").route(route)).await;
+    let answer = both.client().get("/").await;
+    assert_eq!((answer.status, answer.text(), a.count() + b.count()), (503, "busy".to_owned(), 3));
+}
+
+#[tokio::test]
+async fn a_503_does_not_take_a_client_away_from_its_token() {
+    let [a, b] = Backend::fleet(["a", "b"]).await;
+    let route = "pool = \"app\"\nretry.on = [\"503\", \"connect\"]";
+    let proxy = Proxy::start(Config::app(&[&a, &b], "policy = \"sticky_cookie\"").route(route)).await;
+    let mut client = proxy.client();
+    let home = client.get("/").await.served_by().to_owned();
+    let (own, other) = if home == "a" { (&a, &b) } else { (&b, &a) };
+    own.reply(Reply::status(503));
+    assert_eq!(client.get("/").await.status, 503);
+    assert_eq!(other.count(), 0);
+}
+
+#[tokio::test]
+async fn a_failing_fleet_is_not_asked_more_often_than_the_budget_allows() {
+    const ASKED: usize = 300;
+    let [a, b] = Backend::fleet(["a", "b"]).await;
+    for backend in [&a, &b] {
+        backend.reply(Reply::status(503));
+    }
+    let route = |budget: f64| format!("pool = \"app\"\nretry = {{ on = [\"503\"], budget = {budget} }}");
+    for (budget, most) in [(0.1, 60), (0.0, 0)] {
+        let config = Config::app(&[&a, &b], "").route(&route(budget)).server("workers = 1");
+        let proxy = Proxy::start(config).await;
+        let before = a.count() + b.count();
+        let mut client = proxy.client();
+        for _ in 0..ASKED {
+            assert_eq!(client.get("/").await.status, 503);
+        }
+        let again = a.count() + b.count() - before - ASKED;
+        assert!(again <= most && (again >= 30 || most == 0), "{again} were sent again, of {most}");
+        let refused = proxy.metric("pintle_retries_refused_total{pool=\"app\"}").await;
+        assert_eq!(refused as usize, ASKED - again);
+    }
+}
+
+#[tokio::test]
+async fn pauses_as_long_as_the_backend_s_keep_alive_lose_no_get_and_double_no_post() {
+    const IDLE: Duration = Duration::from_millis(200);
+    let a = Backend::start("a").await;
+    a.close_after_idle(IDLE);
+    let proxy = Proxy::over(&[&a]).await;
+    let clients = (0..20_u32).map(|number| {
+        let mut client = proxy.client();
+        async move {
+            let mut failed = 0;
+            for round in 0..20_u32 {
+                tokio::time::sleep(IDLE.mul_f64(0.95 + 0.01 * f64::from((number + round) % 11))).await;
+                if (number + round) % 4 == 0 {
+                    let answer = client.post("/", format!("{number}/{round}")).await;
+                    failed += u32::from(answer.status != 200);
+                } else {
+                    assert_eq!(client.get("/").await.status, 200, "client {number}, round {round}");
+                }
+            }
+            failed
+        }
+    });
+    let failed: u32 = futures_util::future::join_all(clients).await.into_iter().sum();
+    let mut times = HashMap::new();
+    for post in a.requests().iter().filter(|request| request.method == "POST") {
+        *times.entry(post.text()).or_insert(0) += 1;
+    }
+    assert!(times.len() as u32 + failed >= 100 && times.values().all(|times| *times == 1), "{times:?}");
+    assert!(failed <= 5, "{failed} of 100 failed, before it was learnt when the backend closes");
+}
+
+#[tokio::test]
+async fn a_connection_is_let_go_before_the_time_that_the_backend_names() {
+    let a = Backend::start("a").await;
+    a.reply(Reply::text("x").header("Keep-Alive", "timeout=1, max=100"));
+    let proxy = Proxy::start(Config::app(&[&a], "connections.idle = \"1h\"")).await;
+    assert_eq!(proxy.client().get("/").await.status, 200);
+    a.deserted().await;
+}

@@ -10,7 +10,7 @@ use crate::config::schema::{Backend, Connections, Health, Policy, Pool, Timeouts
 use crate::config::spelling::{Name, Spelling, names_a_port};
 use crate::plan::{
     BackendAddress, BackendPlan, ConnectionsPlan, FileState, HashOn, HashPlan, HealthPlan, HoldPlan,
-    IpPrefix, PolicyPlan, PoolPlan, PoolProtocol, Probe, SendProxy, StatusSet, TimeoutsPlan,
+    IpPrefix, OutlierPlan, PolicyPlan, PoolPlan, PoolProtocol, Probe, SendProxy, StatusSet, TimeoutsPlan,
 };
 
 /// Where a backend's port is left out, over TLS.
@@ -50,6 +50,14 @@ impl Compiler<'_, '_> {
             host: pool.host.value,
             slow_start: pool.slow_start.value,
             via: pool.via,
+            max_in_flight: pool.max_in_flight,
+            panic_threshold: pool.panic_threshold,
+            outlier: pool.outlier.as_ref().map(|outlier| OutlierPlan {
+                consecutive_errors: outlier.consecutive_errors,
+                consecutive_5xx: outlier.consecutive_5xx,
+                eject: outlier.eject.value,
+                max_ejected: outlier.max_ejected,
+            }),
             hold: HoldPlan { max: pool.hold.max, timeout: pool.hold.timeout.value },
             health,
             timeouts: timeouts(&pool.timeouts),

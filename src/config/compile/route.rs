@@ -307,6 +307,12 @@ fn retry(retry: &Retry) -> RetryPlan {
         connect: on(RetryOn::Connect),
         reset_before_response: on(RetryOn::ResetBeforeResponse),
         response_timeout: on(RetryOn::ResponseTimeout),
+        statuses: [(RetryOn::BadGateway, 502), (RetryOn::Unavailable, 503), (RetryOn::GatewayTimeout, 504)]
+            .into_iter()
+            .filter(|(what, _)| on(*what))
+            .map(|(_, status)| status)
+            .collect(),
+        budget: retry.budget,
     }
 }
 

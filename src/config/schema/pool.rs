@@ -46,8 +46,16 @@ pub(crate) struct Pool {
     pub(crate) slow_start: Spelled<Duration>,
     /// Whether backends see a Via header; some stop compressing when they do.
     pub(crate) via: bool,
+    /// Requests and tunnels that each backend has at a time, over all threads; 0 is no limit.
+    #[schemars(range(min = 0, max = 1_000_000))]
+    pub(crate) max_in_flight: u32,
     /// Requests that wait while no backend can take them.
     pub(crate) hold: Hold,
+    /// Below this share of healthy backends health is ignored and every one is used; 0 is never.
+    #[schemars(range(min = 0, max = 1))]
+    pub(crate) panic_threshold: f64,
+    /// Takes a backend out for a while when its traffic fails; no table means never.
+    pub(crate) outlier: Option<Outlier>,
     /// The cookie of sticky_cookie; kept under every policy.
     pub(crate) sticky: Sticky,
     /// Probes; no table means none.
@@ -72,7 +80,10 @@ impl Default for Pool {
             ip_prefix: Prefix::default(),
             slow_start: spelled("0s"),
             via: false,
+            max_in_flight: 0,
             hold: Hold::default(),
+            panic_threshold: 0.0,
+            outlier: None,
             sticky: Sticky::default(),
             health: None,
             timeouts: Timeouts::default(),
@@ -147,6 +158,29 @@ pub(crate) struct Hold {
 impl Default for Hold {
     fn default() -> Self {
         Self { max: 256, timeout: spelled("2s") }
+    }
+}
+
+#[derive(Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Outlier {
+    /// Attempts without an answer in a row that eject a backend; 0 is off.
+    #[schemars(range(min = 0, max = 1000))]
+    pub(crate) consecutive_errors: u32,
+    /// Answers of 500 to 599 in a row that do; 0 is off.
+    #[schemars(range(min = 0, max = 1000))]
+    pub(crate) consecutive_5xx: u32,
+    /// How long the first time; it doubles each time, up to 5m.
+    #[schemars(extend("x-min" = "100ms", "x-max" = "5m"))]
+    pub(crate) eject: Spelled<Duration>,
+    /// The share of the pool that may be ejected at a time; never its last backend.
+    #[schemars(range(min = 0, max = 1))]
+    pub(crate) max_ejected: f64,
+}
+
+impl Default for Outlier {
+    fn default() -> Self {
+        Self { consecutive_errors: 3, consecutive_5xx: 0, eject: spelled("30s"), max_ejected: 0.5 }
     }
 }
 
@@ -297,7 +331,7 @@ pub(crate) struct Connections {
     /// Idle connections per backend, divided among threads.
     #[schemars(range(min = 0, max = 65536))]
     pub(crate) max_idle: usize,
-    /// How long one is kept, until the backend's own keep-alive is learnt.
+    /// How long one is kept at most; less where the backend says or shows that it closes sooner.
     #[schemars(extend("x-min" = "100ms", "x-max" = "1h"))]
     pub(crate) idle: Spelled<Duration>,
     /// How long one is used at all; 0s means no limit.

@@ -75,11 +75,15 @@ pub(crate) struct Retry {
     pub(crate) attempts: u32,
     /// The failures after which it is sent again.
     pub(crate) on: Vec<OneOf<RetryOn>>,
+    /// The share of the route's requests that may be sent again, over ten seconds.
+    #[schemars(range(min = 0, max = 1))]
+    pub(crate) budget: f64,
 }
 
 impl Default for Retry {
     fn default() -> Self {
-        Self { attempts: 2, on: vec![OneOf(RetryOn::Connect), OneOf(RetryOn::ResetBeforeResponse)] }
+        let on = vec![OneOf(RetryOn::Connect), OneOf(RetryOn::ResetBeforeResponse)];
+        Self { attempts: 2, on, budget: 0.2 }
     }
 }
 

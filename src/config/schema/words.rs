@@ -42,6 +42,9 @@ pub(crate) enum RetryOn {
     Connect,
     ResetBeforeResponse,
     ResponseTimeout,
+    BadGateway,
+    Unavailable,
+    GatewayTimeout,
 }
 
 /// The word that `secure` takes besides true and false.
@@ -67,7 +70,8 @@ words!(SendProxy: "off" => Off, "v2" => V2);
 words!(ProxyProtocol: "off" => Off, "v1" => V1, "v2" => V2, "any" => Any);
 words!(Scheme: "http" => Http, "https" => Https);
 words!(RetryOn:
-    "connect" => Connect, "reset_before_response" => ResetBeforeResponse, "response_timeout" => ResponseTimeout);
+    "connect" => Connect, "reset_before_response" => ResetBeforeResponse, "response_timeout" => ResponseTimeout,
+    "502" => BadGateway, "503" => Unavailable, "504" => GatewayTimeout);
 words!(Auto: "auto" => Auto);
 words!(EventFormat: "auto" => Auto, "text" => Text, "json" => Json);
 words!(AccessFormat: "auto" => Auto, "json" => Json, "logfmt" => Logfmt, "combined" => Combined);

@@ -77,7 +77,9 @@ fn two_lines_are_a_whole_configuration() {
                 attempts: 2,
                 connect: true,
                 reset_before_response: true,
-                response_timeout: false
+                response_timeout: false,
+                statuses: vec![],
+                budget: 0.2,
             },
             request_headers: HeaderEdits::default(),
             response_headers: HeaderEdits::default(),
@@ -122,6 +124,9 @@ fn a_pool_needs_only_its_backends() {
         host: HostHeader::Preserve,
         slow_start: Duration::ZERO,
         via: false,
+        max_in_flight: 0,
+        panic_threshold: 0.0,
+        outlier: None,
         hold: HoldPlan { max: 256, timeout: 2 * SECOND },
         health: Some(HealthPlan {
             probe: Probe::Tcp,
@@ -198,6 +203,8 @@ fallback = "consistent_hash"
 [pool.z.health]
 path = "/healthz?full=1"
 drain_on = "503"
+[pool.z.outlier]
+eject = "10s"
 [pool.a]
 backends = ["b:1"]
 [[route]]
@@ -206,7 +213,7 @@ path = "=/Cart"
 methods = ["GET", "PURGE"]
 split = { z = 95, a = 5 }
 timeout = "3s"
-retry = { attempts = 1, on = [] }
+retry = { attempts = 1, on = ["504", "502"], budget = 0.5 }
 request_headers = { set = { X-Tenant = "shop" }, remove = ["x-internal"] }
 [[route]]
 respond = { status = 410, body = "gone", headers = { content-type = "text/plain" } }
@@ -240,6 +247,9 @@ redirect = { to = "/new{path_and_query}" }
     assert_eq!(hash.key.as_ref().unwrap().0.len(), 32);
     assert_eq!((pool.cookie.keys[0].id.as_str(), pool.cookie.keys[1].secret.0[1]), ("k2", 0x11));
     assert_eq!((pool.cookie.secure, pool.cookie.max_idle), (Secure::Always, 3600 * SECOND));
+    let outlier =
+        OutlierPlan { consecutive_errors: 3, consecutive_5xx: 0, eject: 10 * SECOND, max_ejected: 0.5 };
+    assert_eq!(pool.outlier, Some(outlier));
     let health = pool.health.as_ref().unwrap();
     assert_eq!(health.probe, Probe::Http { path: "/healthz?full=1".into() });
     assert_eq!(health.drain_on, Some(StatusSet(vec![(503, 503)])));
@@ -254,6 +264,8 @@ redirect = { to = "/new{path_and_query}" }
     assert_eq!(split.methods, [Method::GET, Method::from_bytes(b"PURGE").unwrap()]);
     assert_eq!(split.action, Action::Split(vec![("a".into(), 5), ("z".into(), 95)]));
     assert_eq!((split.timeout, split.retry.attempts, split.retry.connect), (Some(3 * SECOND), 1, false));
+    assert_eq!(split.retry.statuses, [502, 504]);
+    assert_eq!(split.retry.budget, 0.5);
     assert_eq!(split.request_headers.set[0].0, "x-tenant");
     assert_eq!(split.request_headers.remove, ["x-internal"]);
     let Action::Respond { status, body, headers } = &respond.action else { panic!("{respond:?}") };

@@ -24,6 +24,8 @@ pub struct Load {
     /// What the coarse time below counts from.
     born: Instant,
     in_flight: AtomicU32,
+    /// `max_in_flight`; 0: none. Written by the control thread.
+    max: AtomicU32,
     /// The mean in seconds as `f32` bits above, the millisecond it was true in below; 0: unknown.
     /// The milliseconds wrap after 49 days of silence, which only makes an old mean count longer.
     latency: AtomicU64,
@@ -31,11 +33,42 @@ pub struct Load {
 
 impl Load {
     pub fn new(now: Instant) -> Self {
-        Self { born: now, in_flight: AtomicU32::new(0), latency: AtomicU64::new(0) }
+        Self { born: now, in_flight: AtomicU32::new(0), max: AtomicU32::new(0), latency: AtomicU64::new(0) }
     }
 
     pub fn begin(&self) {
         self.in_flight.fetch_add(1, Relaxed);
+    }
+
+    pub fn limit(&self, max: u32) {
+        self.max.store(max, Relaxed);
+    }
+
+    pub fn is_limited(&self) -> bool {
+        self.max.load(Relaxed) != 0
+    }
+
+    /// More are in flight than there may be: the limit was lowered meanwhile.
+    pub fn is_over(&self) -> bool {
+        let max = self.max.load(Relaxed);
+        max != 0 && self.in_flight() > max
+    }
+
+    /// Begins a request if the limit admits one more, and says whether it is counted, which
+    /// without a limit it is only where it `must` be. `None`: full.
+    pub fn take(&self, must: bool) -> Option<bool> {
+        match self.max.load(Relaxed) {
+            0 => {
+                if must {
+                    self.begin();
+                }
+                Some(must)
+            }
+            max => {
+                let add = |count: u32| (count < max).then_some(count + 1);
+                self.in_flight.fetch_update(Relaxed, Relaxed, add).ok().map(|_| true)
+            }
+        }
     }
 
     /// Ends what one [`Load::begin`] began.

@@ -105,6 +105,11 @@ impl Roster {
         chosen.map(|at| members[at].index)
     }
 
+    /// Everybody's [`Member::index`].
+    pub fn places(&self) -> impl Iterator<Item = usize> {
+        self.members.iter().map(|member| member.index)
+    }
+
     pub fn is_empty(&self) -> bool {
         self.members.is_empty()
     }

@@ -22,7 +22,7 @@ pub use h2_backend::{H2Backend, H2Reply};
 pub use h2_client::{Frame, FrameWire, H2Client};
 pub use message::{Request, Response};
 pub use proxy::{Line, Proxy};
-pub use reply::Reply;
+pub use reply::{Reply, Step};
 pub use tls::{Keys, TlsClient, TlsWire};
 pub use tls_front::TlsFront;
 pub use wire::Wire;
