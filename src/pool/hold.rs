@@ -182,8 +182,14 @@ impl Ticket {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        self.give_up_slot();
-        self.hold.with(|queue| queue.retain(|other| !Arc::ptr_eq(&other.called, &self.called)));
+        // Out of the line first: or else the slot would be handed to the one who leaves.
+        let slot = self.hold.with(|queue| {
+            let own = queue.iter().position(|waiter| Arc::ptr_eq(&waiter.called, &self.called))?;
+            queue.remove(own)?.slot
+        });
+        if let Some(slot) = slot {
+            self.hold.release(&slot);
+        }
         self.hold.wake();
     }
 }
@@ -214,6 +220,34 @@ mod tests {
         hold.wake();
         drop(first);
         second.called().await;
+    }
+
+    /// A backend that takes one request, which is in flight.
+    fn busy() -> Arc<Vitals> {
+        let telemetry = crate::telemetry::Telemetry::new(1);
+        let vitals = Vitals::new("app", "a", Vec::new(), telemetry.backend("app", "a"), 1);
+        vitals.set_standing(Standing::Open, false);
+        vitals.set_seated(true);
+        vitals.load.limit(1);
+        assert_eq!(vitals.load.take(true), Some(true));
+        Arc::new(vitals)
+    }
+
+    #[test]
+    fn a_slot_of_one_who_leaves_goes_to_the_next_and_in_the_end_is_free() {
+        let (hold, backend) = (Arc::new(Hold::default()), busy());
+        let (first, second) = (hold.join(9, None).unwrap(), hold.join(9, None).unwrap());
+        hold.release(&backend);
+        drop(first);
+        assert!(second.take(&backend), "it is handed on");
+        drop(second);
+        hold.release(&backend);
+        assert_eq!(backend.load.in_flight(), 0);
+        let (last, busy) = (hold.join(9, Some(&backend)).unwrap(), backend.load.take(true));
+        assert_eq!(busy, Some(true));
+        hold.release(&backend);
+        drop(last);
+        assert_eq!(backend.load.in_flight(), 0, "nobody is left to have it");
     }
 
     /// Whether `future` is still pending when polled once.
