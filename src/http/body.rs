@@ -114,20 +114,25 @@ impl<G: Guard> Relay<G> {
         if !self.over && self.patience.is_over(Instant::now) {
             return self.give_up(Ending::Late);
         }
+        if self.call.is_ahead() {
+            // The connection's loop asks again once that is written.
+            return Poll::Pending;
+        }
         match Pin::new(&mut self.incoming).poll_frame(cx) {
             Poll::Ready(Some(Ok(mut frame))) => {
                 self.waiting = false;
                 if let Some(trailers) = frame.trailers_mut() {
                     trailers::keep_allowed(trailers);
                 }
-                if let Some(data) = frame.data_ref() {
-                    self.guard.moved(data.len());
+                let bytes = frame.data_ref().map_or(0, Bytes::len);
+                if bytes > 0 {
+                    self.guard.moved(bytes);
                 }
                 // With a Content-Length hyper does not ask again after the last byte.
                 if self.incoming.is_end_stream() || self.is_at_length(cx) {
                     self.end(Ending::Complete);
                 }
-                self.call.lend();
+                self.call.lend(bytes);
                 Poll::Ready(Some(Ok(frame)))
             }
             Poll::Ready(Some(Err(error))) => {

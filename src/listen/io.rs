@@ -55,6 +55,11 @@ impl Traffic {
         self.starved.load(Relaxed) && self.flushed.load(Relaxed)
     }
 
+    /// All that was written has left for the socket.
+    pub fn is_flushed(&self) -> bool {
+        self.flushed.load(Relaxed)
+    }
+
     /// The last write or flush found the socket's buffer full.
     pub fn is_blocked(&self) -> bool {
         self.blocked.load(Relaxed)

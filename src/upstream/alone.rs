@@ -22,8 +22,10 @@ use super::{JUST_USED, Keep, SURELY_ALIVE, Take};
 use crate::http::upload::Upload;
 use crate::listen::io::{Io, Traffic};
 
-/// hyper's read and write buffers grow up to this.
-const MAX_BUFFER: usize = 64 * 1024;
+/// hyper's read and write buffers grow up to this, which limits the head of an answer too. For a
+/// client that takes nothing up to three such pieces lie here: one in the channel between the two
+/// connections, and what the client's holds (see `http::serve::http1`).
+const MAX_BUFFER: usize = 24 * 1024;
 
 /// The head of an answer comes within so many reads, all interim answers before it included. More
 /// of them than that are no hints but a flood, and hyper reads over them without counting.

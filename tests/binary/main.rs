@@ -13,6 +13,7 @@ mod support;
 mod abuse;
 mod check;
 mod drain;
+mod floods;
 mod reload;
 mod serve;
 mod signals;

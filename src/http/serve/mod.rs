@@ -37,6 +37,9 @@ pub const PARK_AFTER: Duration = Duration::from_secs(1);
 /// once would lose a request that is already under way.
 const LEAVE_AFTER: Duration = Duration::from_secs(1);
 
+/// What HTTP/1's codec is given of an answer before it must have written it.
+const MAX_AHEAD: usize = 16 * 1024;
+
 /// What is read and thrown away after an early answer, so that the client can read it before
 /// the close resets the connection.
 const LINGER_BYTES: usize = 256 * 1024;
@@ -80,20 +83,36 @@ pub struct Call {
     patience: Option<Duration>,
     /// What was read last from the backend is for the client to take.
     lent: Cell<bool>,
+    /// Over HTTP/1: bytes of the answer that the codec was given and has not written yet.
+    unwritten: Cell<usize>,
 }
 
 impl Call {
     fn new(wheel: &Wheel, patience: Option<Duration>) -> Rc<Self> {
-        Rc::new(Self { timer: Timer::new(wheel), patience, lent: Cell::new(false) })
+        Rc::new(Self { timer: Timer::new(wheel), patience, lent: Cell::new(false), unwritten: Cell::new(0) })
     }
 
     /// A piece of the answer went to the codec, which asks for the next when the client has room.
     /// Over HTTP/1 the connection itself is watched for that.
-    pub fn lend(&self) {
-        if let Some(patience) = self.patience {
-            self.lent.set(true);
-            self.timer.set(Instant::now(), patience);
+    pub fn lend(&self, bytes: usize) {
+        match self.patience {
+            Some(patience) => {
+                self.lent.set(true);
+                self.timer.set(Instant::now(), patience);
+            }
+            None => self.unwritten.set(self.unwritten.get() + bytes),
         }
+    }
+
+    /// The codec has enough to write for now, and asks again when it has written that. HTTP/1's
+    /// would take several times as much before it tries, and keep it all for a client that stalls.
+    pub fn is_ahead(&self) -> bool {
+        self.unwritten.get() >= MAX_AHEAD
+    }
+
+    /// What the codec was given is on its way.
+    fn caught_up(&self) -> bool {
+        self.unwritten.replace(0) >= MAX_AHEAD
     }
 
     /// The codec asks for more, and there is none yet.

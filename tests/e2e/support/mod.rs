@@ -3,6 +3,7 @@
 mod backend;
 mod client;
 mod config;
+pub mod floods;
 mod h2_backend;
 pub mod h2_client;
 mod message;
