@@ -17,6 +17,7 @@
 
 pub mod answer;
 pub mod body;
+pub mod brake;
 pub mod check;
 pub mod forwarded;
 pub mod grpc;

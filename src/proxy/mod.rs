@@ -54,6 +54,7 @@ use crate::route::rewrite;
 use crate::telemetry::access_log::{Record, Sink};
 use crate::telemetry::id::RequestIds;
 use crate::telemetry::{End, RouteSeries, Telemetry};
+use crate::upstream::Link;
 
 /// What a client is answered with.
 pub type Body = body::Body<Box<Exchange>>;
@@ -326,6 +327,13 @@ fn relay(mut exchange: Box<Exchange>, answer: Answer) -> Response<Body> {
         return Response::from_parts(parts, Body::Empty);
     }
     let (patience, call) = (exchange.patience(), exchange.call.clone());
+    // A backend that still reads the request may need us to read its answer first.
+    let uploaded = |upload: &Rc<Progress>| upload.state() == UploadState::Done;
+    if let Some(Link::Alone(alone)) = &exchange.link
+        && exchange.upload.as_ref().is_none_or(uploaded)
+    {
+        call.brake_by(&alone.brake);
+    }
     Response::from_parts(parts, Body::relay(incoming, exchange, call, patience))
 }
 

@@ -19,13 +19,13 @@ use hyper::client::conn::http1::{self, SendRequest};
 use super::learned::Learned;
 use super::way::Pair;
 use super::{JUST_USED, Keep, SURELY_ALIVE, Take};
+use crate::http::brake::Brake;
 use crate::http::upload::Upload;
 use crate::listen::io::{Io, Traffic};
 
-/// hyper's read and write buffers grow up to this, which limits the head of an answer too. For a
-/// client that takes nothing up to three such pieces lie here: one in the channel between the two
-/// connections, and what the client's holds (see `http::serve::http1`).
-const MAX_BUFFER: usize = 24 * 1024;
+/// hyper reads an answer in pieces of up to this, which limits its head too. For a client that takes
+/// nothing one of them is held.
+const MAX_BUFFER: usize = 48 * 1024;
 
 /// The head of an answer comes within so many reads, all interim answers before it included. More
 /// of them than that are no hints but a flood, and hyper reads over them without counting.
@@ -37,6 +37,8 @@ pub struct Alone {
     pub born: Instant,
     /// The client's when it was opened.
     pub era: u64,
+    /// Holds it back while the client of its answer takes nothing.
+    pub brake: Brake,
     /// The only client that it may serve, where the backend has been told whose it is.
     pub pair: Option<Pair>,
     traffic: Arc<Traffic>,
@@ -48,12 +50,16 @@ impl Alone {
     pub async fn open(io: Io, born: Instant, era: u64, pair: Option<Pair>) -> hyper::Result<Self> {
         let traffic = io.traffic();
         let (sender, connection) = http1::Builder::new().max_buf_size(MAX_BUFFER).handshake(io).await?;
-        let alone = Self { sender, born, era, pair, traffic, head_by: Rc::new(Cell::new(u64::MAX)) };
-        let (traffic, head_by) = (alone.traffic.clone(), alone.head_by.clone());
+        let (brake, head_by) = (Brake::default(), Rc::new(Cell::new(u64::MAX)));
+        let alone = Self { sender, born, era, pair, brake, traffic, head_by };
+        let (traffic, brake, head_by) = (alone.traffic.clone(), alone.brake.clone(), alone.head_by.clone());
         // Ends when either side closes it, when its sender is dropped, or when a head is too long.
         tokio::task::spawn_local(async move {
             let mut connection = pin!(connection.with_upgrades());
             std::future::poll_fn(|cx| {
+                if brake.holds(cx) {
+                    return Poll::Pending;
+                }
                 let over = connection.as_mut().poll(cx).is_ready() || traffic.reads() > head_by.get();
                 if over { Poll::Ready(()) } else { Poll::Pending }
             })
@@ -69,6 +75,13 @@ impl Alone {
 
     pub fn has_head(&self) {
         self.head_by.set(u64::MAX);
+    }
+}
+
+/// Whatever became of its client, the connection goes on, if only to its end.
+impl Drop for Alone {
+    fn drop(&mut self) {
+        self.brake.set(false);
     }
 }
 
@@ -146,6 +159,7 @@ impl Idle {
     }
 
     pub fn put(&self, alone: Alone, keep: Keep, now: Instant) {
+        alone.brake.set(false);
         let mut stack = self.stack.borrow_mut();
         if stack.len() >= keep.max_idle {
             // What others may use is kept; what only this client may is worth more than the oldest.

@@ -24,9 +24,9 @@ use crate::http::timer::Wake;
 use crate::listen::io::Io;
 use crate::plan::ListenerLimits;
 
-/// hyper reads heads and bodies into one buffer, and writes when more than this waits: small enough
-/// that a stalled download holds little, and never smaller than a head that we accept.
-const MAX_BUFFER: usize = 32 * 1024;
+/// hyper reads heads and bodies into one buffer: larger than any head we accept, and small enough
+/// that a stalled upload does not hold a megabyte.
+const MAX_BUFFER: usize = 64 * 1024;
 
 const SLOW_HEAD: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 36\r\n\
 content-type: text/plain\r\n\r\n408 header_timeout: too slow a head\n";
@@ -61,6 +61,7 @@ where
                 break;
             }
         }
+        conn.call.follow(conn.traffic.is_blocked());
         loop {
             let phase = conn.phase();
             if known != Some(phase) {

@@ -25,6 +25,7 @@ use tokio::io::AsyncWriteExt;
 
 pub use self::head::HalfHead;
 pub use self::sniff::speaks_http2;
+use super::brake::Brake;
 use super::timer::{Timer, Wake, Wheel};
 use crate::listen::io::{Io, Traffic};
 use crate::listen::stream::Stream;
@@ -85,11 +86,19 @@ pub struct Call {
     lent: Cell<bool>,
     /// Over HTTP/1: bytes of the answer that the codec was given and has not written yet.
     unwritten: Cell<usize>,
+    /// Over HTTP/1: stops where the answer comes from.
+    brake: RefCell<Option<Brake>>,
 }
 
 impl Call {
     fn new(wheel: &Wheel, patience: Option<Duration>) -> Rc<Self> {
-        Rc::new(Self { timer: Timer::new(wheel), patience, lent: Cell::new(false), unwritten: Cell::new(0) })
+        Rc::new(Self {
+            timer: Timer::new(wheel),
+            patience,
+            lent: Cell::new(false),
+            unwritten: Cell::new(0),
+            brake: RefCell::default(),
+        })
     }
 
     /// A piece of the answer went to the codec, which asks for the next when the client has room.
@@ -113,6 +122,20 @@ impl Call {
     /// What the codec was given is on its way.
     fn caught_up(&self) -> bool {
         self.unwritten.replace(0) >= MAX_AHEAD
+    }
+
+    /// The answer comes over a connection that can be held back. Over HTTP/2 windows do that.
+    pub fn brake_by(&self, brake: &Brake) {
+        if self.patience.is_none() {
+            self.brake.replace(Some(brake.clone()));
+        }
+    }
+
+    /// Holds the answer back while its client is `blocked` and has not taken what there is.
+    fn follow(&self, blocked: bool) {
+        if let Some(brake) = &*self.brake.borrow() {
+            brake.set(blocked && self.is_ahead());
+        }
     }
 
     /// The codec asks for more, and there is none yet.
@@ -160,6 +183,7 @@ impl Conn {
         match self.patience.get() {
             None => {
                 self.call.timer.clear();
+                self.call.brake.take();
                 self.call.clone()
             }
             patience => {
