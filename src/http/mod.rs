@@ -18,11 +18,13 @@
 pub mod answer;
 pub mod body;
 pub mod check;
+pub mod cookies;
 pub mod forwarded;
 pub mod grpc;
 pub mod headers;
 pub mod max_forwards;
 pub mod pace;
+pub mod part;
 pub mod proxied;
 mod pseudo;
 pub mod replay;
