@@ -7,6 +7,7 @@ mod affinity;
 mod error;
 mod exchange;
 mod forward;
+mod limit;
 mod line;
 mod message;
 mod retry;
@@ -14,6 +15,7 @@ mod tunnel;
 mod visitor;
 
 use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
@@ -23,7 +25,7 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, EXPECT, HeaderValue, LOCATION, SET_COOKIE};
+use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, EXPECT, HeaderValue, LOCATION, RETRY_AFTER, SET_COOKIE};
 use http::{Request, Response, StatusCode, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
@@ -231,6 +233,10 @@ impl Proxy {
             };
             let route = &view.snapshot.routes[*place];
             exchange.route = Some(*place);
+            // Once: who was held and starts over has been let in.
+            if message.held_since.is_none() {
+                limit::admit(exchange, route, &message.parts)?;
+            }
             match &route.plan.action {
                 Action::Respond { status, .. } if status.is_success() && message.is_connect() => {
                     return Err(ProxyError::BadRequest(BadRequest::Tunnel));
@@ -282,7 +288,7 @@ fn accept(exchange: &mut Exchange, incoming: Incoming) -> Result<Upload, ProxyEr
     if limit != 0 && incoming.size_hint().lower() > limit {
         return Err(ProxyError::TooLarge);
     }
-    Ok(Upload::Stream { incoming, progress, gate: None })
+    Ok(Upload::Stream { incoming, progress, gate: None, early: VecDeque::new() })
 }
 
 /// Passes an answer on, unless it must not be. From here its body carries the exchange, and
@@ -362,6 +368,9 @@ fn refuse(mut exchange: Box<Exchange>, error: &ProxyError) -> Response<Body> {
     };
     let fields = response.headers_mut();
     fields.insert(&X_REQUEST_ID, exchange.id_value());
+    if let Some(seconds) = error.retry_after() {
+        fields.insert(RETRY_AFTER, seconds.into());
+    }
     if status == StatusCode::METHOD_NOT_ALLOWED {
         fields.insert(ALLOW, HeaderValue::from_static(check::ALLOW));
     }

@@ -6,10 +6,10 @@ use std::sync::LazyLock;
 use http::header::COOKIE;
 use proptest::prelude::*;
 
-use super::scan::CookieName;
 use super::tests::{NOW, affinity, key, token};
 use super::*;
 use crate::fuzz::{damaged, tries};
+use crate::http::cookies::CookieName;
 
 /// Sealed for these tests: under the first key, under an older one, for another pool.
 static SEALED: LazyLock<Vec<String>> = LazyLock::new(|| {

@@ -1,10 +1,9 @@
 //! Affinity: a client keeps its backend by a cookie that only Pintle can write and read.
 //!
 //! Start at [`Affinity`], the cookie of one pool. `token` is what it says and for how long,
-//! `sealer` how that is sealed, `scan` how it is found among other cookies. Which backend to
-//! choose, and what a token's backend may still get, is decided elsewhere.
+//! `sealer` how that is sealed. Which backend to choose, and what a token's backend may still get, is
+//! decided elsewhere.
 
-pub(in crate::pool) mod scan;
 mod sealer;
 mod token;
 
@@ -13,12 +12,11 @@ use std::time::Duration;
 use cookie::{Cookie, time};
 use http::{HeaderMap, HeaderValue, header};
 
+use crate::http::cookies::CookieName;
 use crate::plan::{SameSite, Secure, StickyPlan};
 
 pub use sealer::Sealer;
 pub use token::{Refused, TOKEN_MAX, Token, new_session};
-
-use scan::CookieName;
 
 /// One pool's sticky cookie: finding, opening, writing and removing it.
 #[derive(Debug)]

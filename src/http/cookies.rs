@@ -9,15 +9,15 @@ use memchr::memmem::Finder;
 
 /// A cookie's name, prepared for looking.
 #[derive(Debug)]
-pub(in crate::pool) struct CookieName(Finder<'static>);
+pub struct CookieName(Finder<'static>);
 
 impl CookieName {
-    pub(in crate::pool) fn new(name: &str) -> Self {
+    pub fn new(name: &str) -> Self {
         Self(Finder::new(name).into_owned())
     }
 
     /// Every value this cookie has in one header, in order.
-    pub(in crate::pool) fn values<'h>(&self, header: &'h [u8]) -> impl Iterator<Item = &'h [u8]> {
+    pub fn values<'h>(&self, header: &'h [u8]) -> impl Iterator<Item = &'h [u8]> {
         // Most headers without it are told by one fast look.
         let header = if self.0.find(header).is_some() { header } else { b"" };
         pairs(header).filter_map(|pair| self.value(pair))
@@ -25,7 +25,7 @@ impl CookieName {
 
     /// The header without this cookie, the others byte for byte as they were; `None` when it was
     /// not there.
-    pub(in crate::pool) fn without(&self, header: &[u8]) -> Option<Vec<u8>> {
+    pub fn without(&self, header: &[u8]) -> Option<Vec<u8>> {
         self.values(header).next()?;
         let mut rest = Vec::with_capacity(header.len());
         for pair in pairs(header).filter(|pair| self.value(pair).is_none()) {
