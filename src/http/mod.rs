@@ -34,6 +34,7 @@ pub mod trailers;
 pub mod tunnel;
 pub mod upgrade;
 pub mod upload;
+pub mod websocket;
 
 #[cfg(test)]
 mod fuzz;
