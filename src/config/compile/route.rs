@@ -11,7 +11,9 @@ use crate::config::place::{Place, quoted, quoted_key, shown};
 use crate::config::schema::{self, Edits, Respond, Retry, RetryOn};
 use crate::config::spelling::Spelled;
 use crate::config::suggest;
-use crate::plan::{Action, HeaderEdits, HostPattern, PathPattern, PoolPlan, RetryPlan, RoutePlan, Scheme};
+use crate::plan::{
+    Action, HeaderEdits, HostPattern, PathPattern, PoolPlan, RetryPlan, RoutePlan, Scheme, TunnelDrain,
+};
 
 /// Headers that belong to one connection or to the framing of a message.
 const OWN: [HeaderName; 8] = [
@@ -119,6 +121,7 @@ impl Compiler<'_, '_> {
             request_headers: self.edits(&route.request_headers, &place.at("request_headers"), true),
             response_headers: self.edits(&route.response_headers, &place.at("response_headers"), false),
             tunnel_idle_timeout: route.websocket.idle_timeout.value,
+            tunnel_drain: route.websocket.drain.0,
         }
     }
 
@@ -280,6 +283,7 @@ pub(crate) struct Half {
     request_headers: HeaderEdits,
     response_headers: HeaderEdits,
     tunnel_idle_timeout: Duration,
+    tunnel_drain: TunnelDrain,
 }
 
 impl Half {
@@ -296,6 +300,7 @@ impl Half {
             request_headers: self.request_headers,
             response_headers: self.response_headers,
             tunnel_idle_timeout: self.tunnel_idle_timeout,
+            tunnel_drain: self.tunnel_drain,
         }
     }
 }
