@@ -1,10 +1,14 @@
 //! Phases: what an operator, the file or a health answer wants of a backend, and who prevails.
 //!
-//! Start at [`Words`], then [`Drain`], the way from an order to "safe to stop". Pure: `now` is
-//! passed in, and what is being drained is not known here.
+//! Start at [`Words`], then [`Drain`], the way from an order to "safe to stop", and [`Spread`], which
+//! paces the ends of tunnels. Pure: `now` is passed in, and what is being drained is not known here.
+
+mod spread;
 
 use std::fmt;
 use std::time::{Duration, Instant};
+
+pub use self::spread::{Spread, closing_time};
 
 /// How far a backend, a listener or the process is on its way out. Ordered by how much it
 /// restricts, so that the most restrictive of several is their maximum.
@@ -108,13 +112,10 @@ impl Words {
     }
 }
 
-/// Closing time: the end of a drain with a deadline, in which tokens no longer hold.
-const CLOSING_SHARE: u32 = 5;
-const CLOSING_MIN: Duration = Duration::from_secs(1);
-const CLOSING_MAX: Duration = Duration::from_secs(30);
-
-/// How long those who were cut may take to let go of the backend.
+/// How long requests that were cut may take to let go of the backend, and tunnels: a frame that
+/// must end and a Close that must be answered take two seconds at most.
 const CUT_GRACE: Duration = Duration::from_secs(1);
+const TUNNELS_GRACE: Duration = Duration::from_secs(3);
 
 /// One drain of one backend, from the order to the moment it is safe to stop it. Whoever owns
 /// it calls [`Drain::step`] and does what it says.
@@ -128,6 +129,8 @@ pub struct Drain {
     acknowledged: bool,
     /// Until then sessions may come that nobody here has counted.
     strangers_until: Option<Instant>,
+    /// The ends of tunnels, once they are told.
+    spread: Option<Spread>,
     stage: Stage,
 }
 
@@ -137,7 +140,7 @@ enum Stage {
     /// Tokens no longer hold.
     Closing,
     Cutting {
-        until: Instant,
+        since: Instant,
     },
     Emptying,
     Over,
@@ -170,6 +173,7 @@ impl Drain {
             keeps,
             acknowledged: false,
             strangers_until: None,
+            spread: None,
             stage: Stage::Waiting,
         }
     }
@@ -219,7 +223,7 @@ impl Drain {
         let idle = self.acknowledged && left.in_flight == 0 && left.tunnels == 0;
         match self.stage {
             Stage::Waiting | Stage::Closing if self.deadline.is_some_and(|deadline| deadline <= now) => {
-                self.stage = Stage::Cutting { until: now + CUT_GRACE };
+                self.stage = Stage::Cutting { since: now };
                 Some(Step::Cut)
             }
             Stage::Waiting if self.keeps && self.closing_began(now) => {
@@ -233,8 +237,23 @@ impl Drain {
                 self.empty()
             }
             Stage::Closing if idle => self.empty(),
-            Stage::Cutting { until } if idle || until <= now => self.empty(),
+            Stage::Cutting { since } => {
+                let grace = if left.tunnels == 0 { CUT_GRACE } else { TUNNELS_GRACE };
+                if idle || since + grace <= now { self.empty() } else { None }
+            }
             _ => None,
+        }
+    }
+
+    /// How many are told now of `untold` tunnels that may be told to end before the deadline: over
+    /// closing time, or over all the time there is where no sessions are kept.
+    pub fn tunnels_due(&mut self, untold: u64, now: Instant) -> u64 {
+        let open = self.stage == Stage::Closing || self.stage == Stage::Waiting && !self.keeps;
+        match self.deadline {
+            Some(deadline) if open => {
+                self.spread.get_or_insert_with(|| Spread::begin(now)).due(untold, deadline, now)
+            }
+            _ => 0,
         }
     }
 
@@ -247,11 +266,9 @@ impl Drain {
         self.strangers_until.is_some_and(|until| now < until)
     }
 
-    /// The last fifth of the deadline, at least a second of it and at most half a minute.
     fn closing_began(&self, now: Instant) -> bool {
         self.deadline.is_some_and(|deadline| {
-            let whole = deadline.saturating_duration_since(self.began);
-            now + (whole / CLOSING_SHARE).clamp(CLOSING_MIN, CLOSING_MAX) >= deadline
+            now + closing_time(deadline.saturating_duration_since(self.began)) >= deadline
         })
     }
 }
@@ -370,6 +387,28 @@ mod tests {
         assert_eq!(drain.step(left(0, 3), at(60)), Some(Step::CloseIdle));
     }
 
+    #[test]
+    fn tunnels_are_told_in_closing_time_where_sessions_are_kept_and_all_the_while_where_not() {
+        let began = Instant::now();
+        let at = |secs| began + Duration::from_secs(secs);
+        let told = |drain: &mut Drain, untold: &mut u64, secs| {
+            drain.step(Left { tunnels: 12, ..left(0, 3) }, at(secs));
+            let due = drain.tunnels_due(*untold, at(secs));
+            *untold -= due;
+            due
+        };
+        let (mut keeps, mut untold) = (Drain::begin(true, Some(at(60)), began), 12);
+        assert_eq!((0..=48).map(|secs| told(&mut keeps, &mut untold, secs)).sum::<u64>(), 0);
+        assert!((49..60).all(|secs| told(&mut keeps, &mut untold, secs) <= 2) && untold <= 1);
+        // At the deadline they are cut, which tells the rest.
+        assert_eq!(told(&mut keeps, &mut untold, 60), 0);
+
+        let (mut moves, mut untold) = (Drain::begin(false, Some(at(60)), began), 12);
+        assert_eq!((0..=30).map(|secs| told(&mut moves, &mut untold, secs)).sum::<u64>(), 6);
+        let mut endless = Drain::begin(false, None, began);
+        assert_eq!(endless.tunnels_due(12, at(1_000_000)), 0);
+    }
+
     proptest! {
         /// Whatever happens, a drain with a deadline is over soon after it, tokens hold only
         /// before closing time, and nothing is cut before the deadline.
@@ -393,8 +432,8 @@ mod tests {
                 prop_assert!(!drain.holds_tokens() || now < deadline || secs == 0);
             }
             for _ in 0..4 {
-                now = now.max(deadline) + CUT_GRACE;
-                if drain.step(left(1, 1), now) == Some(Step::CloseIdle) { drain.emptied(); }
+                now = now.max(deadline) + TUNNELS_GRACE;
+                if drain.step(Left { tunnels: 1, ..left(1, 1) }, now) == Some(Step::CloseIdle) { drain.emptied(); }
             }
             prop_assert!(drain.is_over());
         }

@@ -201,6 +201,16 @@ pub struct RoutePlan {
     pub request_headers: HeaderEdits,
     pub response_headers: HeaderEdits,
     pub tunnel_idle_timeout: Duration,
+    pub tunnel_drain: TunnelDrain,
+}
+
+/// When a drain or a shutdown ends a WebSocket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TunnelDrain {
+    /// One after the other before the deadline.
+    Close,
+    /// At the deadline.
+    Wait,
 }
 
 /// What a client came by.

@@ -273,6 +273,7 @@ fn drain_view() -> DrainView {
         keeps_sessions: true,
         sessions_ended: 0,
         sessions_moved: 0,
+        websockets_closed: 0,
         tunnels_cut: 0,
         requests_cut: 0,
     }

@@ -158,6 +158,10 @@ pub struct DrainView {
     pub sessions_ended: u64,
     /// Sessions that were still alive when it ended, and are dealt anew.
     pub sessions_moved: u64,
+    /// WebSockets that it ended with a Close frame, code 1012.
+    #[serde(default)]
+    pub websockets_closed: u64,
+    /// Tunnels that it ended without one.
     pub tunnels_cut: u64,
     pub requests_cut: u64,
 }

@@ -162,7 +162,10 @@ impl Control {
         self.follow_ejections(now);
         self.follow_panics();
         self.follow_slow_starts(now);
-        self.fleet.forget();
+        // A process that ends counts what becomes of all tunnels, to the last.
+        if self.ending.is_none() {
+            self.fleet.forget();
+        }
         if !self.ready {
             self.ready = self.plan.pools.iter().all(|pool| self.has_verdict(pool))
                 || self.started.elapsed() >= READY_AFTER;

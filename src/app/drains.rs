@@ -1,14 +1,16 @@
 //! Drains and slow starts, followed: what a change of phase begins, and what each tick goes on
 //! with. When a drain is over is `drain`'s decision.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::control::{Control, Echo};
 use super::fleet::{Key, publish};
-use super::report;
+use super::report::{self, counted};
 use super::worker::Order;
 use crate::drain::{Left, Phase, Step};
 use crate::plan::PoolPlan;
+use crate::pool::backend::Vitals;
 use crate::telemetry::DrainOutcome;
 
 impl Control {
@@ -97,10 +99,14 @@ impl Control {
             pool.series.drained(outcome);
         }
         if let Some(view) = view {
-            let ended = view.sessions_ended;
+            let (ended, closed) = (view.sessions_ended, counted(view.websockets_closed, "WebSocket"));
+            let tunnels = match view.tunnels_cut {
+                0 => String::new(),
+                cut => format!("{} cut, ", counted(cut, "tunnel")),
+            };
             let message = format!(
-                "{}/{} drained in {:.0} s: {ended} sessions ended by themselves, {} moved, {} WebSockets cut, {} requests cut",
-                key.0, key.1, view.elapsed_seconds, view.sessions_moved, view.tunnels_cut, view.requests_cut,
+                "{}/{} drained in {:.0} s: {ended} sessions ended by themselves, {} moved, {closed} closed with 1012, {tunnels}{} requests cut",
+                key.0, key.1, view.elapsed_seconds, view.sessions_moved, view.requests_cut,
             );
             self.tell("drain", Some(key), message);
         }
@@ -108,7 +114,7 @@ impl Control {
     }
 
     pub(super) fn follow_drains(&mut self, now: Instant) {
-        let mut steps = Vec::new();
+        let (mut steps, mut due) = (Vec::new(), Vec::new());
         for (key, member) in self.fleet.iter_mut() {
             if member.drain.as_ref().is_none_or(|following| following.drain.is_over()) {
                 continue;
@@ -124,6 +130,12 @@ impl Control {
                 }
                 steps.push((key.clone(), following.id, member.vitals.clone(), step));
             }
+            let untold: Vec<_> = member.vitals.untold().collect();
+            let now_due = following.drain.tunnels_due(untold.iter().sum(), now);
+            due.push((Some(member.vitals.clone()), untold, now_due));
+        }
+        for (vitals, untold, now_due) in due {
+            self.tell_tunnels(vitals, &untold, now_due);
         }
         for (key, id, vitals, step) in steps {
             match step {
@@ -152,6 +164,14 @@ impl Control {
         }
     }
 
+    /// Has `due` tunnels told to end; each thread as many as its part of the `untold`.
+    pub(super) fn tell_tunnels(&self, of: Option<Arc<Vitals>>, untold: &[u64], due: u64) {
+        for (worker, part) in self.workers.iter().zip(parts(untold, due)).filter(|(_, part)| *part > 0) {
+            // A thread with a full inbox has as many untold at the next look.
+            let _ = worker.try_send(Order::TellTunnels(of.clone(), part));
+        }
+    }
+
     /// Effective weights change in steps, outside the request path.
     pub(super) fn follow_slow_starts(&mut self, now: Instant) {
         let pools: Vec<_> = self.live.load().pools.clone();
@@ -170,6 +190,35 @@ impl Control {
             if starting {
                 publish(pool, &self.fleet, now);
             }
+        }
+    }
+}
+
+/// `due` of `counts` taken together, from each in proportion.
+fn parts(counts: &[u64], due: u64) -> impl Iterator<Item = u64> {
+    let all = u128::from(counts.iter().sum::<u64>().max(1));
+    counts.iter().scan((0, 0), move |(seen, dealt), count| {
+        *seen += u128::from(*count);
+        let part = (*seen * u128::from(due) / all) as u64 - *dealt;
+        *dealt += part;
+        Some(part)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn threads_are_dealt_what_is_due_and_no_more_than_they_have(
+            counts in proptest::collection::vec(0..1_000_u64, 1..65), share in 0.0..=1.0_f64,
+        ) {
+            let due = (counts.iter().sum::<u64>() as f64 * share) as u64;
+            let parts: Vec<_> = parts(&counts, due).collect();
+            prop_assert_eq!(parts.iter().sum::<u64>(), due);
+            prop_assert!(parts.iter().zip(&counts).all(|(part, count)| part <= count));
         }
     }
 }

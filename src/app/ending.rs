@@ -1,4 +1,7 @@
 //! The end of the process: say so, accept for a grace, finish what is in flight, count what was cut.
+//!
+//! WebSockets live as long as they may: they are told to end one after the other in the last part
+//! of `drain_timeout`, as in the closing time of a drain.
 
 use std::time::{Duration, Instant};
 
@@ -10,9 +13,12 @@ use super::reload::Reloading;
 use super::report::counted;
 use super::worker::Order;
 use crate::admin::view::UpgradeOrder;
+use crate::drain::{Spread, closing_time};
 
-/// How long those who were cut may take to let go.
+/// How long requests that were cut may take to let go, and tunnels: a frame that must end and a
+/// Close that must be answered take two seconds at most.
 const CUT_GRACE: Duration = Duration::from_millis(500);
+const TUNNELS_GRACE: Duration = Duration::from_millis(2_500);
 
 /// The grace where a load balancer in front needs a moment to notice.
 const KUBERNETES_GRACE: Duration = Duration::from_secs(5);
@@ -26,6 +32,9 @@ pub struct ShutdownReport {
     /// Requests answered since the order to end; those that were cut are no part of them.
     pub finished: u64,
     pub requests_cut: u64,
+    /// WebSockets that were ended with a Close frame, code 1012.
+    pub websockets_closed: u64,
+    /// Tunnels that were ended without one.
     pub tunnels_cut: u64,
 }
 
@@ -35,7 +44,13 @@ pub struct Ending {
     accepts_until: Instant,
     accepting: bool,
     deadline: Instant,
+    /// From then on WebSockets are told to end.
+    closes_from: Instant,
+    spread: Option<Spread>,
     answered_before: u64,
+    /// Tunnels that had been closed or cut before.
+    tunnels_before: (u64, u64),
+    /// When the deadline passed, and what else it has cut.
     cut: Option<(Instant, ShutdownReport)>,
     /// Another process goes on, and nobody has asked this one to end yet: whoever stops all of a
     /// service's processes does not mean to cut what this one is finishing.
@@ -86,11 +101,17 @@ impl Control {
 
     async fn begin_to_end(&mut self, grace: Duration, timeout: Duration, unasked: bool) {
         let accepts_until = Instant::now() + grace;
+        let deadline = accepts_until + timeout;
         self.ending = Some(Ending {
             accepts_until,
             accepting: true,
-            deadline: accepts_until + timeout,
+            deadline,
+            closes_from: deadline
+                .checked_sub(closing_time(timeout))
+                .map_or(accepts_until, |at| at.max(accepts_until)),
+            spread: None,
             answered_before: self.telemetry.totals().requests,
+            tunnels_before: self.tunnels_ended(),
             cut: None,
             unasked,
         });
@@ -127,28 +148,58 @@ impl Control {
             self.stop_accepting().await;
         }
         let mut ending = self.ending?;
-        let connections = self.connections();
+        let (requests, tunnels) = self.counts();
+        let all_gone = self.connections() == 0 && tunnels == 0;
         let finished = self.telemetry.totals().requests.saturating_sub(ending.answered_before);
         if let Some((since, report)) = ending.cut {
-            if connections == 0 || now.saturating_duration_since(since) >= CUT_GRACE {
-                return Some(self.finish(report).await);
+            let grace = if tunnels == 0 { CUT_GRACE } else { TUNNELS_GRACE };
+            if all_gone || now.saturating_duration_since(since) >= grace {
+                return Some(self.finish(&ending, report).await);
             }
-        } else if connections == 0 && !ending.accepting {
-            return Some(self.finish(ShutdownReport { finished, ..ShutdownReport::default() }).await);
+        } else if all_gone && !ending.accepting {
+            let report = ShutdownReport { finished, ..ShutdownReport::default() };
+            return Some(self.finish(&ending, report).await);
         } else if now >= ending.deadline {
-            let (requests_cut, tunnels_cut) = self.counts();
             self.ask_all(Order::CutAll).await;
-            ending.cut = Some((now, ShutdownReport { finished, requests_cut, tunnels_cut }));
+            let report = ShutdownReport { finished, requests_cut: requests, ..ShutdownReport::default() };
+            ending.cut = Some((now, report));
+        } else if now >= ending.closes_from {
+            self.tell_some(&mut ending, now);
         }
         self.ending = Some(ending);
         None
     }
 
-    async fn finish(&self, report: ShutdownReport) -> ShutdownReport {
+    /// Has those WebSockets told to end whose turn it is.
+    fn tell_some(&self, ending: &mut Ending, now: Instant) {
+        let mut untold = vec![0; self.workers.len()];
+        for vitals in self.fleet.vitals() {
+            untold.iter_mut().zip(vitals.untold()).for_each(|(sum, more)| *sum += more);
+        }
+        let spread = ending.spread.get_or_insert_with(|| Spread::begin(now));
+        let due = spread.due(untold.iter().sum(), ending.deadline, now);
+        self.tell_tunnels(None, &untold, due);
+    }
+
+    /// Tunnels that drains and this end have closed, and cut.
+    fn tunnels_ended(&self) -> (u64, u64) {
+        let counts = self.fleet.vitals().map(|vitals| vitals.counts());
+        counts.fold((0, 0), |(told, cut), counts| (told + counts.tunnels_told, cut + counts.tunnels_cut))
+    }
+
+    async fn finish(&self, ending: &Ending, report: ShutdownReport) -> ShutdownReport {
+        let (before, after) = (ending.tunnels_before, self.tunnels_ended());
+        let report = ShutdownReport {
+            websockets_closed: after.0 - before.0,
+            // Those that are there still end with the process.
+            tunnels_cut: after.1 - before.1 + self.counts().1,
+            ..report
+        };
         info!(
             event = "process",
-            "ended: {} finished, {} and {} cut",
+            "ended: {} finished, {} closed with 1012, {} and {} cut",
             counted(report.finished, "request"),
+            counted(report.websockets_closed, "WebSocket"),
             counted(report.requests_cut, "request"),
             counted(report.tunnels_cut, "tunnel")
         );

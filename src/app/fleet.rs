@@ -14,7 +14,7 @@ use crate::drain::{Drain, Left, Phase, Words};
 use crate::plan::{
     BackendAddress, BackendPlan, BackendTlsPlan, FileState, HealthInit, OnDrain, PolicyPlan, PoolPlan,
 };
-use crate::pool::backend::Vitals;
+use crate::pool::backend::{Counts, Vitals};
 use crate::pool::health::{Health, Streak};
 use crate::pool::outlier::Outlier;
 use crate::pool::policy::{Member as Seat, Roster};
@@ -69,7 +69,7 @@ pub struct Following {
     pub drain: Drain,
     pub sessions_then: u64,
     pub sessions_moved: u64,
-    pub cut_then: (u64, u64),
+    pub counts_then: Counts,
     pub over: Option<Instant>,
 }
 
@@ -88,6 +88,11 @@ impl Fleet {
 
     pub fn iter_mut(&mut self) -> impl Iterator<Item = (&Key, &mut Member)> {
         self.members.iter_mut()
+    }
+
+    /// Whoever may still have something to finish.
+    pub fn vitals(&self) -> impl Iterator<Item = &Arc<Vitals>> {
+        self.members.values().map(|member| &member.vitals).chain(&self.former)
     }
 
     /// The backends of a pool, in the plan's order.
@@ -254,13 +259,12 @@ impl Member {
         match &mut self.drain {
             Some(following) if !following.drain.is_over() => following.drain.hurry(deadline),
             _ => {
-                let counts = self.vitals.counts();
                 self.drain = Some(Following {
                     id,
                     drain: Drain::begin(self.keeps, deadline, now),
                     sessions_then: self.sessions(),
                     sessions_moved: 0,
-                    cut_then: (counts.requests_cut, counts.tunnels_cut),
+                    counts_then: self.vitals.counts(),
                     over: None,
                 });
             }

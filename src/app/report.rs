@@ -57,9 +57,7 @@ impl Control {
 
     /// Requests and tunnels that are with a backend now.
     pub fn counts(&self) -> (u64, u64) {
-        let members = self.fleet.iter().map(|(_, member)| member.vitals.counts());
-        let former = self.fleet.former.iter().map(|vitals| vitals.counts());
-        members.chain(former).fold((0, 0), |(requests, tunnels), counts| {
+        self.fleet.vitals().map(|vitals| vitals.counts()).fold((0, 0), |(requests, tunnels), counts| {
             (requests + counts.in_flight, tunnels + counts.tunnels)
         })
     }
@@ -284,8 +282,9 @@ pub fn drain(key: &Key, member: &Member) -> Option<DrainView> {
         keeps_sessions: following.drain.holds_tokens(),
         sessions_ended: following.sessions_then.saturating_sub(left.sessions.max(following.sessions_moved)),
         sessions_moved: following.sessions_moved,
-        tunnels_cut: counts.tunnels_cut - following.cut_then.1,
-        requests_cut: counts.requests_cut - following.cut_then.0,
+        websockets_closed: counts.tunnels_told - following.counts_then.tunnels_told,
+        tunnels_cut: counts.tunnels_cut - following.counts_then.tunnels_cut,
+        requests_cut: counts.requests_cut - following.counts_then.requests_cut,
     })
 }
 

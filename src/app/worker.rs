@@ -27,7 +27,7 @@ use crate::listen::io::Io;
 use crate::listen::tls::MAX_HANDSHAKES;
 use crate::listen::{Descriptors, accept};
 use crate::live::{Live, Site};
-use crate::pool::backend::Vitals;
+use crate::pool::backend::{Post, Vitals};
 use crate::proxy::{Evidence, Proxy, Visitor};
 use crate::telemetry::access_log::Sink;
 use crate::telemetry::{Rejection, Telemetry};
@@ -71,6 +71,8 @@ pub enum Order {
         peer: SocketAddr,
     },
     CloseIdle(Arc<Vitals>, oneshot::Sender<()>),
+    /// Tell so many tunnels to end; of one backend, or of all where the process does.
+    TellTunnels(Option<Arc<Vitals>>, u64),
     Cut(Arc<Vitals>, oneshot::Sender<()>),
     CutAll(oneshot::Sender<()>),
 }
@@ -205,6 +207,11 @@ impl Worker {
                 self.posts_of(&vitals, |post| post.close_idle());
                 let _ = done.send(());
             }
+            Order::TellTunnels(of, most) => {
+                let posts = self.proxy.posts();
+                let meant = |post: &&Rc<Post>| of.as_ref().is_none_or(|of| Arc::ptr_eq(&post.vitals, of));
+                posts.iter().filter(meant).fold(most, |left, post| left - post.tell_tunnels(left));
+            }
             Order::Cut(vitals, done) => {
                 self.posts_of(&vitals, |post| post.cut());
                 let _ = done.send(());
@@ -216,7 +223,7 @@ impl Worker {
         }
     }
 
-    fn posts_of(&self, vitals: &Arc<Vitals>, act: impl Fn(&crate::pool::backend::Post)) {
+    fn posts_of(&self, vitals: &Arc<Vitals>, act: impl Fn(&Post)) {
         self.proxy.posts().iter().filter(|post| Arc::ptr_eq(&post.vitals, vitals)).for_each(|post| act(post));
     }
 

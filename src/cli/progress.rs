@@ -101,7 +101,10 @@ pub fn ending(view: &DrainView, became: &str) -> String {
         parts.push(format!("{ended} ended by {themselves}"));
         parts.push(format!("{} moved", view.sessions_moved));
     }
-    parts.push(format!("{} cut", count(view.tunnels_cut, "tunnel")));
+    parts.push(format!("{} closed with 1012", count(view.websockets_closed, "WebSocket")));
+    if view.tunnels_cut > 0 {
+        parts.push(format!("{} cut", count(view.tunnels_cut, "tunnel")));
+    }
     parts.push(format!("{} cut", count(view.requests_cut, "request")));
     format!("{}/{} {became} in {}: {}", view.pool, view.backend, span(view.elapsed_seconds), parts.join(", "))
 }
@@ -143,7 +146,7 @@ mod tests {
             state: "drained".into(),
             sessions_ended: 224,
             sessions_moved: 588,
-            tunnels_cut: 12,
+            websockets_closed: 12,
             ..at(60.2, 0, 0, 588)
         };
         let progress = looked(&[at(0.0, 18, 12, 812), at(30.0, 4, 12, 640), end.clone()]);
@@ -155,17 +158,25 @@ mod tests {
         assert_eq!(progress.latest(), "  in flight 0   tunnels 0   sessions seen in the last 5m 588");
         assert_eq!(
             ending(&end, "drained"),
-            "app/a2 drained in 60s: 224 sessions ended by themselves, 588 moved, 12 tunnels cut, 0 requests cut"
+            "app/a2 drained in 60s: 224 sessions ended by themselves, 588 moved, 12 WebSockets closed with 1012, 0 requests cut"
         );
     }
 
     #[test]
     fn a_pool_without_sessions_does_not_speak_of_them() {
-        let view =
-            DrainView { keeps_sessions: false, deadline_seconds: None, requests_cut: 1, ..at(0.4, 1, 0, 0) };
+        let view = DrainView {
+            keeps_sessions: false,
+            deadline_seconds: None,
+            tunnels_cut: 2,
+            requests_cut: 1,
+            ..at(0.4, 1, 0, 0)
+        };
         assert_eq!(opening(&view), "app/a2 draining, no deadline, its clients go elsewhere from now on");
         assert_eq!(looked(std::slice::from_ref(&view)).line(80), "  in flight 1   tunnels 0");
-        assert_eq!(ending(&view, "drained"), "app/a2 drained in 400ms: 0 tunnels cut, 1 request cut");
+        assert_eq!(
+            ending(&view, "drained"),
+            "app/a2 drained in 400ms: 0 WebSockets closed with 1012, 2 tunnels cut, 1 request cut"
+        );
         assert_eq!(remaining(&view), "app/a2 goes on draining, after 400ms with 1 request, 0 tunnels");
     }
 

@@ -145,9 +145,6 @@ impl Check<'_, '_> {
         let finding =
             Finding::error(UNKNOWN_KEY, &place, format!("unknown key `{}` {}", shown(key), table.within()))
                 .on_key();
-        if let Some(what) = suggest::later_key(&place) {
-            return finding.label(format!("not in this version; it comes with {what}"));
-        }
         let known = schema.get("properties").and_then(Value::as_object);
         let keys = known.into_iter().flat_map(|known| known.keys().map(String::as_str));
         if let Some(meant) = suggest::key(key, keys.clone()) {

@@ -89,6 +89,7 @@ impl Place {
     }
 
     /// What kind of place this is: keys without the names of listeners and pools, no positions.
+    #[cfg(test)]
     pub(crate) fn kind(&self) -> String {
         let named = matches!(self.0.first(), Some(Step::Key(key)) if key == "pool" || key == "listener");
         let keys = self.0.iter().enumerate().filter_map(|(depth, step)| match step {

@@ -160,15 +160,6 @@ const VALUES: &[(&str, &str)] = &[
     ("plain", "text"),
 ];
 
-/// Keys that come with a later version, by the kind of place they belong to.
-const LATER_KEYS: &[(&str, &str)] = &[("route.websocket.drain", "pacing of drains")];
-
-/// What brings a key that this version does not have.
-pub(crate) fn later_key(place: &Place) -> Option<&'static str> {
-    let kind = place.kind();
-    LATER_KEYS.iter().find(|(key, _)| *key == kind).map(|(_, what)| *what)
-}
-
 /// The key that was meant among those of the same table.
 pub(crate) fn key<'a>(typed: &str, known: impl Iterator<Item = &'a str> + Clone) -> Option<&'a str> {
     meant(typed, known, KEYS)

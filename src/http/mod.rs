@@ -1,6 +1,6 @@
 //! HTTP mechanics, true for any proxy: [`proxied`] hears who is behind a balancer, [`secure`] shakes
 //! hands, [`serve`] turns a connection into requests, [`body`] carries bytes, [`tunnel`] what follows
-//! an upgrade, [`timer`] limits every wait. The rest says what a message may look like and what is
+//! an upgrade ([`websocket`] knows its frames), [`timer`] limits every wait. The rest says what a message may look like and what is
 //! sent on in its place. Knows neither routes nor pools.
 //!
 //! A request's head is read in this order, each step pure: [`check::check`] refuses what no backend
@@ -37,6 +37,7 @@ pub mod trailers;
 pub mod tunnel;
 pub mod upgrade;
 pub mod upload;
+pub mod websocket;
 
 #[cfg(test)]
 mod fuzz;

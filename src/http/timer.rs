@@ -3,7 +3,8 @@
 //! Start at [`Timer`]. Setting a limit is a store into a cell; only when none of an entry's
 //! earlier places in the wheel would wake it in time is it queued again. The wheel turns in
 //! steps of [`STEP`], sleeps while it is empty, is never early and at most a step late.
-//! A timer also carries the one other thing that ends a wait: a cut by whoever owns the wait.
+//! A timer also carries what else ends a wait: a cut by whoever owns it, and, for a tunnel, the word
+//! that it should come to an end by itself.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -49,6 +50,7 @@ struct Entry {
     /// The earliest slot that holds this entry.
     queued: Cell<u64>,
     fired: Cell<Option<Wake>>,
+    told: Cell<bool>,
     waker: RefCell<Option<Waker>>,
 }
 
@@ -121,6 +123,10 @@ impl Wheel {
 impl Entry {
     fn fire(&self, why: Wake) {
         self.fired.set(Some(why));
+        self.wake();
+    }
+
+    fn wake(&self) {
         if let Some(waker) = self.waker.borrow_mut().take() {
             waker.wake();
         }
@@ -140,6 +146,7 @@ impl Timer {
             due: Cell::new(NEVER),
             queued: Cell::new(NEVER),
             fired: Cell::new(None),
+            told: Cell::new(false),
             waker: RefCell::default(),
         };
         Self { entry: Rc::new(entry), wheel: wheel.clone() }
@@ -174,6 +181,16 @@ impl Timer {
     /// Ends the wait of whoever polls this timer, now or next.
     pub fn cut(&self) {
         self.entry.fire(Wake::Cut);
+    }
+
+    /// Whoever polls this timer should come to an end when it suits; no wait is over for that.
+    pub fn tell(&self) {
+        self.entry.told.set(true);
+        self.entry.wake();
+    }
+
+    pub fn is_told(&self) -> bool {
+        self.entry.told.get()
     }
 
     pub fn is_cut(&self) -> bool {

@@ -4,25 +4,32 @@
 //! read into one scratch buffer, and only what the other side would not take is kept.
 //! Half-close works: the end of one direction is passed on while the other goes on. So do last
 //! words: what a side said before it would take no more is still passed on.
+//!
+//! A WebSocket is followed from frame to frame, so that it can be told to end: then the bytes to
+//! the client stop where a message does, or at the last a frame, and `farewell` says goodbye.
+
+mod farewell;
+mod pipe;
 
 use std::cell::RefCell;
-use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes};
-use hyper::upgrade::Upgraded;
-use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+pub use self::pipe::Pipe;
 use super::timer::{Timer, Wake};
-use crate::listen::Descriptor;
-use crate::listen::stream::Stream;
+use super::websocket::Frames;
 
 /// The most that is read before it must have been written.
 const SCRATCH: usize = 32 * 1024;
+
+/// How long after a drain's deadline, or a shutdown's, the frame that is on its way to the client
+/// may take to end.
+pub const FRAME_GRACE: Duration = Duration::from_secs(1);
 
 /// The buffer that all tunnels of one thread read into. Borrowed only inside a poll.
 #[derive(Clone)]
@@ -40,12 +47,12 @@ pub struct Side {
     pub early: Bytes,
 }
 
-/// What a side is reached by.
-pub enum Pipe {
-    /// A connection of its own.
-    Connection(Stream, Descriptor),
-    /// One stream of an HTTP/2 connection.
-    Shared(TokioIo<Upgraded>),
+/// What flows through a tunnel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Content {
+    WebSocket,
+    /// Bytes of which nothing is known.
+    Other,
 }
 
 /// How a tunnel ended.
@@ -55,7 +62,9 @@ pub enum TunnelEnd {
     Closed,
     /// Nothing moved for the route's `websocket.idle_timeout`.
     Idle,
-    /// A drain's deadline or a shutdown.
+    /// A drain or a shutdown, and the client was told with a Close.
+    Told,
+    /// The same, and it was not.
     Cut,
     /// One side reset the connection.
     Broken,
@@ -68,35 +77,63 @@ pub struct Carried {
     pub end: TunnelEnd,
 }
 
-/// Carries bytes until both directions have ended, `idle` passes in silence, or `timer` is cut.
-pub async fn run(client: Side, backend: Side, idle: Duration, timer: &Timer, scratch: &Scratch) -> Carried {
-    let (mut client, mut backend) = (client, backend);
-    let mut up = Half::new(std::mem::take(&mut client.early));
-    let mut down = Half::new(std::mem::take(&mut backend.early));
-    let mut carried = 0;
+/// Carries bytes until both directions have ended, `idle` passes in silence, or `timer` is cut or
+/// told. The sides are left for the caller to close.
+pub async fn run(
+    client: &mut Side,
+    backend: &mut Side,
+    content: Content,
+    idle: Duration,
+    timer: &Timer,
+    scratch: &Scratch,
+) -> Carried {
+    let mut up = Half::new(std::mem::take(&mut client.early), content);
+    let mut down = Half::new(std::mem::take(&mut backend.early), content);
+    let (mut carried, mut late) = (0, false);
     timer.set(Instant::now(), idle);
     let end = std::future::poll_fn(|cx| {
         let mut scratch = scratch.0.borrow_mut();
-        let first = up.poll(cx, &mut client.pipe, &mut backend.pipe, &mut scratch);
-        let second = down.poll(cx, &mut backend.pipe, &mut client.pipe, &mut scratch);
-        match (first, second) {
-            (Poll::Ready(Over::Lost), _) | (_, Poll::Ready(Over::Lost)) => {
-                return Poll::Ready(TunnelEnd::Broken);
+        loop {
+            if timer.is_told() && down.until == Until::End && down.may_stop() && up.is_followed() {
+                down.until = Until::Message;
             }
-            (Poll::Ready(Over::Ended), Poll::Ready(Over::Ended)) => return Poll::Ready(TunnelEnd::Closed),
-            (Poll::Ready(_), Poll::Ready(_)) => return Poll::Ready(TunnelEnd::Broken),
-            _ => {}
+            let first = up.poll(cx, &mut client.pipe, &mut backend.pipe, &mut scratch);
+            let second = down.poll(cx, &mut backend.pipe, &mut client.pipe, &mut scratch);
+            match (first, second) {
+                (Poll::Ready(Over::Lost), _) | (_, Poll::Ready(Over::Lost)) => {
+                    return Poll::Ready(Some(TunnelEnd::Broken));
+                }
+                (_, Poll::Ready(Over::Stopped)) => return Poll::Ready(None),
+                (Poll::Ready(Over::Ended), Poll::Ready(Over::Ended)) => {
+                    return Poll::Ready(Some(TunnelEnd::Closed));
+                }
+                (Poll::Ready(_), Poll::Ready(_)) => return Poll::Ready(Some(TunnelEnd::Broken)),
+                _ => {}
+            }
+            if up.bytes + down.bytes != carried && !late {
+                carried = up.bytes + down.bytes;
+                timer.set(Instant::now(), idle);
+            }
+            match ready!(timer.poll(cx)) {
+                Wake::Cut if !late && down.may_stop() && up.is_followed() => {
+                    (late, down.until) = (true, Until::Frame);
+                    timer.clear();
+                    timer.set(Instant::now(), FRAME_GRACE);
+                }
+                Wake::Due if !late => return Poll::Ready(Some(TunnelEnd::Idle)),
+                _ => return Poll::Ready(Some(TunnelEnd::Cut)),
+            }
         }
-        if up.bytes + down.bytes != carried {
-            carried = up.bytes + down.bytes;
-            timer.set(Instant::now(), idle);
-        }
-        timer.poll(cx).map(|wake| match wake {
-            Wake::Due => TunnelEnd::Idle,
-            Wake::Cut => TunnelEnd::Cut,
-        })
     })
     .await;
+    let end = match end {
+        Some(end) => end,
+        // Boxed: an idle tunnel need not be large enough for it.
+        None => {
+            Box::pin(farewell::say(&mut client.pipe, &mut backend.pipe, &mut up, &mut down, timer, scratch))
+                .await
+        }
+    };
     Carried { to_backend: up.bytes, to_client: down.bytes, end }
 }
 
@@ -105,6 +142,9 @@ struct Half {
     kept: Bytes,
     bytes: u64,
     state: State,
+    until: Until,
+    /// Where the source stands, in a WebSocket.
+    frames: Option<Frames>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -112,13 +152,30 @@ enum State {
     Open,
     /// The source has ended; what is kept must still be written.
     Ending,
+    /// Its [`Until`] is reached; what is kept must still be written.
+    Stopping,
     Over(Over),
+}
+
+/// How far a direction goes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Until {
+    /// The end of its source.
+    End,
+    /// The end of a message.
+    Message,
+    /// The end of a frame.
+    Frame,
+    /// The source's Close, which is not passed on.
+    Close,
 }
 
 /// How one direction ended.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Over {
     Ended,
+    /// It came as far as it was to go.
+    Stopped,
     /// The other side takes no more. What it has said before is still to be read.
     Refused,
     /// There is nobody to read from any more.
@@ -126,10 +183,24 @@ enum Over {
 }
 
 impl Half {
-    fn new(early: Bytes) -> Self {
+    fn new(early: Bytes, content: Content) -> Self {
+        let mut frames = (content == Content::WebSocket).then(Frames::default);
+        if let Some(frames) = &mut frames {
+            frames.feed(&early);
+        }
         // Even of no bytes, a slice keeps the buffer that hyper read into.
         let kept = if early.is_empty() { Bytes::new() } else { early };
-        Self { kept, bytes: 0, state: State::Open }
+        Self { kept, bytes: 0, state: State::Open, until: Until::End, frames }
+    }
+
+    /// Whether it is known where its source stands.
+    fn is_followed(&self) -> bool {
+        self.frames.is_some_and(|frames| !frames.is_lost())
+    }
+
+    /// Whether it can end anywhere before its source does.
+    fn may_stop(&self) -> bool {
+        self.is_followed() && self.state == State::Open
     }
 
     fn poll(
@@ -167,6 +238,9 @@ impl Half {
             let _ = ready!(Pin::new(&mut *to).poll_shutdown(cx));
             return Poll::Ready(Err(Over::Ended));
         }
+        if self.state == State::Stopping || self.stands_there() {
+            return Poll::Ready(Err(Over::Stopped));
+        }
         let mut buffer = ReadBuf::new(scratch);
         match Pin::new(&mut *from).poll_read(cx, &mut buffer) {
             Poll::Ready(read) => read.map_err(|_| Over::Lost)?,
@@ -183,6 +257,10 @@ impl Half {
             self.state = State::Ending;
             return Poll::Ready(Ok(()));
         }
+        let read = &read[..self.follow(read)];
+        if read.is_empty() {
+            return Poll::Ready(Ok(()));
+        }
         let written = match Pin::new(&mut *to).poll_write(cx, read) {
             Poll::Ready(written) => written.map_err(|_| Over::Refused)?,
             Poll::Pending => 0,
@@ -193,45 +271,31 @@ impl Half {
         }
         Poll::Ready(Ok(()))
     }
-}
 
-impl AsyncRead for Pipe {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Connection(stream, _) => Pin::new(stream).poll_read(cx, buf),
-            Self::Shared(stream) => {
-                let before = buf.filled().len();
-                ready!(Pin::new(stream).poll_read(cx, buf))?;
-                if buf.filled().len() == before {
-                    // To hyper a stream that was cancelled reads like one that has ended. Flushing
-                    // tells them apart, as soon as the stream's own task has run, and wakes nobody.
-                    cx.waker().wake_by_ref();
-                }
-                Poll::Ready(Ok(()))
-            }
-        }
-    }
-}
-
-impl AsyncWrite for Pipe {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Connection(stream, _) => Pin::new(stream).poll_write(cx, buf),
-            Self::Shared(stream) => Pin::new(stream).poll_write(cx, buf),
+    /// Whether the next byte of the source is past where this direction is to end.
+    fn stands_there(&self) -> bool {
+        let Some(frames) = &self.frames else { return false };
+        match self.until {
+            Until::End => false,
+            Until::Message => frames.is_between_messages(),
+            Until::Frame => frames.is_between_frames(),
+            Until::Close => frames.has_closed(),
         }
     }
 
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Connection(stream, _) => Pin::new(stream).poll_flush(cx),
-            Self::Shared(stream) => Pin::new(stream).poll_flush(cx),
+    /// Follows the source over what was read, and says how much of it is passed on.
+    fn follow(&mut self, read: &[u8]) -> usize {
+        let Some(frames) = &mut self.frames else { return read.len() };
+        let seen = frames.feed(read);
+        let stop = match self.until {
+            Until::End => None,
+            Until::Message => seen.message,
+            Until::Frame => seen.frame,
+            Until::Close => seen.close,
+        };
+        if stop.is_some() {
+            self.state = State::Stopping;
         }
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Connection(stream, _) => Pin::new(stream).poll_shutdown(cx),
-            Self::Shared(stream) => Pin::new(stream).poll_shutdown(cx),
-        }
+        stop.unwrap_or(read.len())
     }
 }

@@ -20,6 +20,7 @@ use super::policy::Load;
 use super::sessions::Sessions;
 use super::status::Standing;
 use crate::http::timer::Timer;
+use crate::http::tunnel::TunnelEnd;
 use crate::listen::Descriptors;
 use crate::plan::BackendPlan;
 use crate::telemetry::BackendSeries;
@@ -59,8 +60,11 @@ pub struct Shard {
     idle: AtomicU32,
     /// Requests that wait for a stream.
     waiting: Arc<AtomicU32>,
+    /// Tunnels that may be told to end before a drain's deadline, and have not been.
+    untold: AtomicU32,
     requests_cut: AtomicU64,
     tunnels_cut: AtomicU64,
+    tunnels_told: AtomicU64,
     sessions: Sessions,
 }
 
@@ -73,6 +77,8 @@ pub struct Counts {
     pub waiting: u64,
     pub requests_cut: u64,
     pub tunnels_cut: u64,
+    /// Ended by a Close frame of ours.
+    pub tunnels_told: u64,
 }
 
 impl Vitals {
@@ -137,7 +143,13 @@ impl Vitals {
             waiting: sum.waiting + u64::from(shard.waiting.load(Ordering::Relaxed)),
             requests_cut: sum.requests_cut + shard.requests_cut.load(Ordering::Relaxed),
             tunnels_cut: sum.tunnels_cut + shard.tunnels_cut.load(Ordering::Relaxed),
+            tunnels_told: sum.tunnels_told + shard.tunnels_told.load(Ordering::Relaxed),
         })
+    }
+
+    /// Of each thread, the tunnels that may be told to end before the deadline of a drain.
+    pub fn untold(&self) -> impl Iterator<Item = u64> {
+        self.shards.iter().map(|shard| shard.untold.load(Ordering::Acquire).into())
     }
 
     /// Each thread's sessions; a reader makes their union.
@@ -153,8 +165,16 @@ pub struct Post {
     thread: usize,
     /// Where requests wait for it and the others of its pool.
     hold: Arc<Hold>,
-    /// The timers of the exchanges and tunnels that hold a lease: what a cut wakes.
-    leases: RefCell<Slab<Timer>>,
+    /// The exchanges and tunnels that hold a lease.
+    leases: RefCell<Slab<Holder>>,
+}
+
+/// Who holds a lease.
+struct Holder {
+    /// What a cut wakes.
+    timer: Timer,
+    /// A tunnel that may be told to end before the deadline of a drain, and has not been.
+    untold: bool,
 }
 
 impl Post {
@@ -178,7 +198,7 @@ impl Post {
     /// Takes a lease for whoever waits by `timer`. `place` is the backend's in its pool;
     /// `shared`: it has been counted over all threads.
     pub fn lease(self: &Rc<Self>, place: usize, timer: &Timer, shared: bool) -> Lease {
-        let key = self.leases.borrow_mut().insert(timer.clone());
+        let key = self.leases.borrow_mut().insert(Holder { timer: timer.clone(), untold: false });
         add(&self.shard().in_flight, 1);
         Lease { post: self.clone(), place, key, shared, tunnel: false }
     }
@@ -188,20 +208,37 @@ impl Post {
         self.shard().sessions.seen(session, now, window);
     }
 
-    /// Ends every wait on this backend: the deadline of its drain has passed.
+    /// Ends every wait on this backend: the deadline of its drain has passed. Tunnels tell how
+    /// they end when they do.
     pub fn cut(&self) {
-        for (_, timer) in self.leases.borrow().iter() {
-            timer.cut();
+        for (_, holder) in self.leases.borrow_mut().iter_mut() {
+            holder.timer.cut();
+            self.now_told(holder);
         }
         let shard = self.shard();
-        let (requests, tunnels) =
-            (shard.in_flight.load(Ordering::Relaxed), shard.tunnels.load(Ordering::Relaxed));
-        shard
-            .requests_cut
-            .store(shard.requests_cut.load(Ordering::Relaxed) + u64::from(requests), Ordering::Relaxed);
-        shard
-            .tunnels_cut
-            .store(shard.tunnels_cut.load(Ordering::Relaxed) + u64::from(tunnels), Ordering::Relaxed);
+        count(&shard.requests_cut, shard.in_flight.load(Ordering::Relaxed).into());
+    }
+
+    /// Tells up to `most` tunnels to end; how many were told.
+    pub fn tell_tunnels(&self, most: u64) -> u64 {
+        let mut told = 0;
+        for (_, holder) in self.leases.borrow_mut().iter_mut() {
+            if told == most {
+                break;
+            }
+            if holder.untold {
+                holder.timer.tell();
+                self.now_told(holder);
+                told += 1;
+            }
+        }
+        told
+    }
+
+    fn now_told(&self, holder: &mut Holder) {
+        if std::mem::take(&mut holder.untold) {
+            add(&self.shard().untold, -1);
+        }
     }
 
     pub fn give_back(&self, link: Link, now: Instant) {
@@ -248,19 +285,32 @@ impl Lease {
         }
     }
 
-    /// The exchange has become a tunnel: it is counted as one, and `timer` is what cuts it.
-    pub fn into_tunnel(mut self, timer: &Timer) -> Self {
+    /// The exchange has become a tunnel: it is counted as one, and `timer` is what ends it;
+    /// `early`: before the deadline of a drain, where that can be done by a Close.
+    pub fn into_tunnel(mut self, timer: &Timer, early: bool) -> Self {
         self.tunnel = true;
-        add(&self.post.shard().tunnels, 1);
-        add(&self.post.shard().in_flight, -1);
-        self.post.leases.borrow_mut()[self.key] = timer.clone();
+        let shard = self.post.shard();
+        add(&shard.tunnels, 1);
+        add(&shard.in_flight, -1);
+        add(&shard.untold, early.into());
+        self.post.leases.borrow_mut()[self.key] = Holder { timer: timer.clone(), untold: early };
         self
+    }
+
+    /// How the tunnel ended, for the report of the drain or the shutdown that ended it.
+    pub fn tunnel_ended(&self, end: TunnelEnd) {
+        match end {
+            TunnelEnd::Told => count(&self.post.shard().tunnels_told, 1),
+            TunnelEnd::Cut => count(&self.post.shard().tunnels_cut, 1),
+            TunnelEnd::Closed | TunnelEnd::Idle | TunnelEnd::Broken => {}
+        }
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.post.leases.borrow_mut().remove(self.key);
+        let mut holder = self.post.leases.borrow_mut().remove(self.key);
+        self.post.now_told(&mut holder);
         let shard = self.post.shard();
         add(if self.tunnel { &shard.tunnels } else { &shard.in_flight }, -1);
         if self.shared {
@@ -272,6 +322,11 @@ impl Drop for Lease {
 /// Adds to a count that only this thread writes.
 fn add(count: &AtomicU32, by: i32) {
     count.store(count.load(Ordering::Relaxed).wrapping_add_signed(by), Ordering::Release);
+}
+
+/// The same, for a count that only grows.
+fn count(count: &AtomicU64, by: u64) {
+    count.store(count.load(Ordering::Relaxed) + by, Ordering::Relaxed);
 }
 
 /// No one panics while holding these locks; a poisoned one is as good as any.

@@ -27,7 +27,7 @@ use crate::pool::Pool;
 use crate::pool::backend::{Lease, Post};
 use crate::telemetry::access_log::Record;
 use crate::telemetry::id::Id;
-use crate::telemetry::{End, Finished, RouteSeries, Stick};
+use crate::telemetry::{End, Finished, RouteSeries, Stick, TunnelReason};
 use crate::upstream::{Link, NOWHERE, Pair};
 
 pub struct Exchange {
@@ -76,8 +76,8 @@ pub struct Exchange {
     pub link: Option<Link>,
     /// Keeps back a body that the backend did not ask for before it answered.
     pub kept_back: Option<Timer>,
-    /// It has been written down as an opened tunnel.
-    pub tunnelled: bool,
+    /// It has been written down as an opened tunnel; why that has ended, or would now.
+    pub tunnel: Option<TunnelReason>,
 }
 
 impl Exchange {
@@ -119,7 +119,7 @@ impl Exchange {
             lease: None,
             link: None,
             kept_back: None,
-            tunnelled: false,
+            tunnel: None,
             proxy: proxy.clone(),
             visitor: visitor.clone(),
             call: visitor.conn.opened(),
@@ -206,15 +206,15 @@ impl Exchange {
             );
         }
         // What was known when a tunnel opened was counted then.
-        if let Some(own) = own.filter(|_| !self.tunnelled) {
+        if let Some(own) = own.filter(|_| self.tunnel.is_none()) {
             self.visitor.series.overhead(thread, own);
         }
         if let Some(pool) = self.pool() {
             pool.series.ended(thread, end);
-            match self.stick {
-                _ if self.tunnelled => pool.series.websocket_closed(thread),
-                Some(stick) => pool.series.stuck(thread, stick),
-                None => {}
+            match (self.tunnel, self.stick) {
+                (Some(reason), _) => pool.series.websocket_closed(thread, reason),
+                (None, Some(stick)) => pool.series.stuck(thread, stick),
+                (None, None) => {}
             }
         }
         if !self.proxy.log.enabled() {

@@ -22,7 +22,7 @@ use std::pin::pin;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, EXPECT, HeaderValue, LOCATION, RETRY_AFTER, SET_COOKIE};
@@ -43,7 +43,7 @@ use crate::http::check::BadRequest;
 use crate::http::headers::{self, X_REQUEST_ID};
 use crate::http::max_forwards::Spent;
 use crate::http::timer::Wheel;
-use crate::http::tunnel::Scratch;
+use crate::http::tunnel::{Content, Scratch};
 use crate::http::upgrade::Upgrade;
 use crate::http::upload::{Progress, Upload, UploadState};
 use crate::http::{answer, check, grpc, max_forwards};
@@ -326,9 +326,9 @@ fn relay(mut exchange: Box<Exchange>, answer: Answer) -> Response<Body> {
     if let (StatusCode::SWITCHING_PROTOCOLS, Some((upgrade, client))) = (parts.status, upgrade) {
         upgrade.grant(&mut parts);
         exchange.answered(parts.status, End::ClientAbort);
-        let idle = route.map_or(Duration::MAX, |route| route.tunnel_idle_timeout);
+        let content = if upgrade.is_websocket() { Content::WebSocket } else { Content::Other };
         if let Some(backend) = parts.extensions.remove::<OnUpgrade>() {
-            tunnel::open(exchange, client, backend, idle);
+            tunnel::open(exchange, client, backend, content);
         }
         return Response::from_parts(parts, Body::Empty);
     }

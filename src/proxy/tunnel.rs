@@ -8,38 +8,50 @@ use hyper_util::rt::TokioIo;
 
 use super::exchange::Exchange;
 use crate::http::timer::Timer;
-use crate::http::tunnel::{self, Pipe, Side, TunnelEnd};
+use crate::http::tunnel::{self, Content, Pipe, Side, TunnelEnd};
 use crate::listen::io::Io;
-use crate::telemetry::End;
+use crate::plan::TunnelDrain;
+use crate::telemetry::{End, TunnelReason};
 
 /// Both sides are free as soon as the client has been told; one that does not take even that is
 /// not waited for longer.
 const HANDOVER: Duration = Duration::from_secs(10);
 
 /// Opens the tunnel as soon as both sides are let go of. The task ends with the
-/// tunnel; the lease in its exchange is what a drain or a shutdown cuts it by.
-pub fn open(mut exchange: Box<Exchange>, client: OnUpgrade, backend: OnUpgrade, idle: Duration) {
+/// tunnel; the lease in its exchange is what a drain or a shutdown ends it by.
+pub fn open(mut exchange: Box<Exchange>, client: OnUpgrade, backend: OnUpgrade, content: Content) {
     exchange.end = Some(End::Upgraded);
     exchange.record(Instant::now());
-    exchange.tunnelled = true;
+    exchange.tunnel = Some(TunnelReason::Closed);
     exchange.link = None;
     let timer = Timer::new(&exchange.proxy.wheel);
-    exchange.lease = exchange.lease.take().map(|lease| lease.into_tunnel(&timer));
+    let route = exchange.route().map(|route| &route.plan);
+    let idle = route.map_or(Duration::MAX, |route| route.tunnel_idle_timeout);
+    let waits = route.is_some_and(|route| route.tunnel_drain == TunnelDrain::Wait);
+    let ends_early = content == Content::WebSocket && !waits;
+    exchange.lease = exchange.lease.take().map(|lease| lease.into_tunnel(&timer, ends_early));
     tokio::task::spawn_local(async move {
         timer.set(Instant::now(), HANDOVER);
         let sides = timer.limit(async { Some((side(client.await.ok()?), side(backend.await.ok()?))) }).await;
-        let Ok(Some((client, backend))) = sides else {
+        let Ok(Some((mut client, mut backend))) = sides else {
             exchange.end = Some(End::ClientAbort);
             return;
         };
-        let carried = tunnel::run(client, backend, idle, &timer, &exchange.proxy.scratch).await;
+        let scratch = &exchange.proxy.scratch;
+        let carried = tunnel::run(&mut client, &mut backend, content, idle, &timer, scratch).await;
         exchange.sent = carried.to_client;
         exchange.received = carried.to_backend;
-        exchange.end = Some(match carried.end {
-            TunnelEnd::Closed | TunnelEnd::Broken => End::TunnelClosed,
-            TunnelEnd::Idle => End::IdleTimeout,
-            TunnelEnd::Cut => End::Drained,
-        });
+        let (end, reason) = match carried.end {
+            TunnelEnd::Closed | TunnelEnd::Broken => (End::TunnelClosed, TunnelReason::Closed),
+            TunnelEnd::Idle => (End::IdleTimeout, TunnelReason::Idle),
+            TunnelEnd::Told => (End::Drained, TunnelReason::Told),
+            TunnelEnd::Cut => (End::Drained, TunnelReason::Cut),
+        };
+        (exchange.end, exchange.tunnel) = (Some(end), Some(reason));
+        // Before the two sides are closed, which is when a shutdown counts.
+        if let Some(lease) = &exchange.lease {
+            lease.tunnel_ended(carried.end);
+        }
     });
 }
 

@@ -94,7 +94,7 @@ catalogue! {
     DRAINS "pintle_drains_total" Counter ["pool" "outcome"] "Finished drains of backends."
     DRAIN_SESSIONS "pintle_drain_sessions" Gauge ["pool" "backend"] "Sessions seen of late on a backend that is draining."
     WEBSOCKETS "pintle_websockets" Gauge ["pool"] "Open tunnels."
-    WEBSOCKETS_CLOSED "pintle_websockets_closed_total" Counter ["pool"] "Tunnels that have closed."
+    WEBSOCKETS_CLOSED "pintle_websockets_closed_total" Counter ["pool" "reason"] "Tunnels that have closed; reason drained is by a Close frame of ours, cut without one."
 
     // Backends.
     BACKEND_UP "pintle_backend_up" Gauge ["pool" "backend"] "1 if the backend's health is up, else 0."

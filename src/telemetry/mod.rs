@@ -30,7 +30,7 @@ pub use route::{Finished, RouteSeries};
 pub use series::{BackendSeries, ListenerSeries, PoolSeries};
 pub use words::{
     ConnectResult, DrainOutcome, EjectionReason, End, ProbeResult, Rejection, ReloadResult, RetryReason,
-    Stick,
+    Stick, TunnelReason,
 };
 
 /// All metrics of one Pintle.

@@ -10,6 +10,7 @@ use super::exposition::Page;
 use super::metrics::Family;
 use super::words::{
     ConnectResult, DrainOutcome, EjectionReason, End, ProbeResult, Rejection, RetryReason, Stick,
+    TunnelReason,
 };
 use super::{Living, Totals, metrics};
 
@@ -99,7 +100,7 @@ struct PoolShare {
     verdicts: [Counter; Stick::COUNT],
     retries: [Counter; RetryReason::COUNT],
     retries_refused: Counter,
-    websockets_closed: Counter,
+    websockets_closed: [Counter; TunnelReason::COUNT],
 }
 
 impl PoolSeries {
@@ -123,8 +124,8 @@ impl PoolSeries {
         self.threads.of(thread).retries_refused.add(1);
     }
 
-    pub fn websocket_closed(&self, thread: usize) {
-        self.threads.of(thread).websockets_closed.add(1);
+    pub fn websocket_closed(&self, thread: usize, reason: TunnelReason) {
+        self.threads.of(thread).websockets_closed[reason as usize].add(1);
     }
 
     pub fn drained(&self, outcome: DrainOutcome) {
@@ -198,7 +199,10 @@ pub(super) fn write_pools(page: &mut Page, pools: &Living<PoolSeries>) {
     each(page, &metrics::DRAINS, pools, &DrainOutcome::ALL.map(DrainOutcome::name), |s, outcome| {
         s.drains[outcome].get()
     });
-    one(page, &metrics::WEBSOCKETS_CLOSED, pools, |s| s.threads.sum(|share| &share.websockets_closed));
+    let reasons = TunnelReason::ALL.map(TunnelReason::name);
+    each(page, &metrics::WEBSOCKETS_CLOSED, pools, &reasons, |s, reason| {
+        s.threads.sum(|share| &share.websockets_closed[reason])
+    });
 }
 
 pub(super) fn write_backends(page: &mut Page, backends: &Living<BackendSeries>) {

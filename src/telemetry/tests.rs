@@ -31,7 +31,7 @@ fn busy() -> (Arc<Telemetry>, Vec<Arc<dyn std::any::Any>>) {
                 canary.record(thread, finished(200, Duration::from_secs(90)));
                 none.record(thread, finished(404, Duration::ZERO));
                 pool.retried(thread, RetryReason::Connect);
-                pool.websocket_closed(thread);
+                pool.websocket_closed(thread, TunnelReason::Closed);
                 backend.connected(thread, ConnectResult::Refused);
                 backend.reused(thread);
                 backend.unanswered(thread);
@@ -63,7 +63,7 @@ fn what_threads_count_is_summed_under_the_right_labels() {
         r#"pintle_sticky_total{pool="app",verdict="forged"} 0"#,
         r#"pintle_retries_total{pool="app",reason="connect"} 3"#,
         r#"pintle_drains_total{pool="app",outcome="forced"} 1"#,
-        r#"pintle_websockets_closed_total{pool="app"} 3"#,
+        r#"pintle_websockets_closed_total{pool="app",reason="closed"} 3"#,
         r#"pintle_backend_requests_total{pool="app",backend="a\"1\\\n",code_class="none"} 3"#,
         r#"pintle_backend_connects_total{pool="app",backend="a\"1\\\n",result="refused"} 3"#,
         r#"pintle_backend_connection_reuse_total{pool="app",backend="a\"1\\\n"} 3"#,

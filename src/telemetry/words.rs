@@ -37,11 +37,22 @@ words! {
         RateLimited = "rate_limited",
         BadRequest = "bad_request",
         TooLarge = "too_large",
-        /// Ended by force at a drain's deadline.
+        /// Ended by a drain or a shutdown.
         Drained = "drained",
         /// A tunnel opened; it is logged once more when it closes.
         Upgraded = "upgraded",
         TunnelClosed = "tunnel_closed",
+    }
+
+    /// Why a tunnel has closed.
+    TunnelReason {
+        /// By either side.
+        Closed = "closed",
+        Idle = "idle_timeout",
+        /// By a drain or a shutdown, with a Close frame.
+        Told = "drained",
+        /// By the same, without.
+        Cut = "cut",
     }
 
     /// What the sticky token was worth.

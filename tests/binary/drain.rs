@@ -1,6 +1,7 @@
 //! `status`, `drain`, `ready` and `stop` as they are typed: what they print and how they exit.
 
 use crate::process::{Folder, Running};
+use crate::support::websocket::HANDSHAKE;
 use crate::support::{Ask, Backend, Reply, eventually};
 
 #[tokio::test]
@@ -82,6 +83,34 @@ async fn a_deadline_that_cuts_exits_with_5() {
         "{}",
         drained.stdout
     );
+}
+
+#[tokio::test]
+async fn websockets_that_were_closed_are_counted_and_are_no_failure() {
+    let [a, b] = Backend::fleet(["a", "b"]).await;
+    a.reply(Reply::websocket());
+    b.reply(Reply::websocket());
+    let running = Running::over(&[&a, &b], "").await;
+    let mut clients = [running.client().await, running.client().await];
+    for client in &mut clients {
+        let wire = client.wire().await;
+        wire.send(HANDSHAKE).await;
+        assert_eq!(wire.response_head().await.expect("a head").status, 101);
+    }
+    let opened = async || running.status().await["totals"]["tunnels"] == 2;
+    eventually("both are open", opened).await;
+    let drained = running.command(&["drain", "app/a", "--deadline", "1s", "--wait"]).await;
+    assert_eq!((drained.exit, drained.stderr.as_str()), (Some(0), ""), "{drained:?}");
+    assert!(
+        drained.stdout.contains("tunnels 1")
+            && drained.stdout.contains(": 1 WebSocket closed with 1012, 0 requests cut"),
+        "{}",
+        drained.stdout
+    );
+    running.tells("0 moved, 1 WebSocket closed with 1012, 0 requests cut").await;
+    let stopped = running.command(&["stop", "app/b", "--force", "--json"]).await;
+    let counts = stopped.json();
+    assert_eq!((&counts["websockets_closed"], &counts["tunnels_cut"]), (&1.into(), &0.into()), "{stopped:?}");
 }
 
 #[tokio::test]

@@ -23,7 +23,9 @@ async fn a_sigterm_finishes_what_is_in_flight_and_says_how_it_went() {
     let answer = client.read("GET").await.expect("an answer");
     assert_eq!((answer.status, answer.header("connection")), (200, Some("close")));
     assert_eq!(running.ends().await.code(), Some(0));
-    running.tells("ended: 1 request finished, 0 requests and 0 tunnels cut").await;
+    running
+        .tells("ended: 1 request finished, 0 WebSockets closed with 1012, 0 requests and 0 tunnels cut")
+        .await;
     assert!(running.folder.read("stdout").contains("\"end\":\"ok\""), "the last line is logged");
 }
 
@@ -42,7 +44,9 @@ async fn a_second_signal_ends_it_now() {
     running.signal(Signal::INT);
     assert_eq!(running.ends().await.code(), Some(0));
     assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
-    running.tells("ended: 0 requests finished, 1 request and 0 tunnels cut").await;
+    running
+        .tells("ended: 0 requests finished, 0 WebSockets closed with 1012, 1 request and 0 tunnels cut")
+        .await;
 }
 
 #[tokio::test]

@@ -365,7 +365,9 @@ async fn who_stops_every_process_of_a_service_does_not_cut_what_the_old_one_fini
     assert_eq!((answer.status, answer.header("connection")), (200, Some("close")));
     running.signal(Signal::TERM);
     assert_eq!(running.ends().await.code(), Some(0));
-    running.tells("ended: 1 request finished, 1 request and 0 tunnels cut").await;
+    running
+        .tells("ended: 1 request finished, 0 WebSockets closed with 1012, 1 request and 0 tunnels cut")
+        .await;
 }
 
 #[tokio::test]

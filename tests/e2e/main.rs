@@ -37,5 +37,6 @@ mod timeouts;
 mod tls;
 mod tls_backend;
 mod websocket;
+mod websocket_end;
 mod websocket_h2;
 mod websocket_relay;

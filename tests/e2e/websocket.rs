@@ -7,9 +7,10 @@ use futures_util::{SinkExt, StreamExt};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::Error;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::handshake::client::Response;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::{Error, Message};
 
 use crate::support::{Ask, Backend, Config, Proxy, Reply, Wire, eventually, within};
 
@@ -205,7 +206,7 @@ async fn a_tunnel_is_counted_and_logged_twice() {
     assert!(closed["resp_bytes"].as_u64() >= Some(6), "{closed}");
     assert_eq!(proxy.backend("app/a").await.tunnels, 0);
     let counted = [
-        "pintle_websockets_closed_total{pool=\"app\"}",
+        "pintle_websockets_closed_total{pool=\"app\",reason=\"closed\"}",
         "pintle_sticky_total{pool=\"app\",verdict=\"none\"}",
         "pintle_proxy_overhead_seconds_count{listener=\"web\"}",
     ];
@@ -234,7 +235,7 @@ async fn a_reload_cuts_no_tunnel_even_of_a_backend_that_leaves_the_file() {
 }
 
 #[tokio::test]
-async fn a_drain_waits_for_tunnels_and_cuts_them_at_its_deadline() {
+async fn a_drain_waits_for_tunnels_and_closes_them_before_its_deadline() {
     let [a, b] = echoes(["a", "b"]).await;
     let proxy =
         Proxy::start(Config::default().pool_of("app", &[a.toml(""), b.toml("backup = true")], "")).await;
@@ -247,13 +248,18 @@ async fn a_drain_waits_for_tunnels_and_cuts_them_at_its_deadline() {
             assert_eq!(say(&mut socket, "2").await, "a: 2");
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        within("the cut", socket.next()).await
+        let last = within("the close", socket.next()).await;
+        // Reading on sends the answer.
+        assert!(within("the end", socket.next()).await.is_none());
+        last
     };
     let (view, last) = tokio::join!(drain, talk);
     let view = view.unwrap();
-    assert!(!matches!(last, Some(Ok(_))), "{last:?}");
-    assert_eq!((view.state.as_str(), view.tunnels_cut, view.requests_cut), ("drained", 1, 0));
-    assert!(begun.elapsed() >= Duration::from_secs(2));
+    let Some(Ok(Message::Close(Some(close)))) = last else { panic!("{last:?}") };
+    assert_eq!(close.code, CloseCode::Restart);
+    assert_eq!((view.state.as_str(), view.websockets_closed, view.tunnels_cut), ("drained", 1, 0));
+    assert_eq!(view.requests_cut, 0);
+    assert!(begun.elapsed() >= Duration::from_millis(1_700));
     assert_eq!(say(&mut open(&proxy).await, "3").await, "b: 3");
     proxy.ended("drained").await;
 }

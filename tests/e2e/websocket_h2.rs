@@ -14,9 +14,13 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
+use crate::support::websocket::{FIN, MASK, frame};
 use crate::support::{
     Backend, Config, H2Backend, H2Client, Keys, Proxy, Reply, TlsClient, Wire, eventually, within,
 };
+
+/// Close 1012, as Pintle writes it to clients.
+const CLOSE: [u8; 4] = [FIN | 8, 2, 0x03, 0xf4];
 
 const SITE: &str = "shop.example";
 const CLEAR: &str = "protocols = [\"h2c\", \"http/1.1\"]";
@@ -478,7 +482,7 @@ async fn a_silent_tunnel_is_closed_after_its_idle_timeout_and_a_busy_one_is_not(
 }
 
 #[tokio::test]
-async fn a_drain_waits_for_a_tunnel_and_cuts_it_alone_at_its_deadline() {
+async fn a_drain_waits_for_a_tunnel_and_closes_it_alone_before_its_deadline() {
     let [a, b] = Backend::fleet(["a", "b"]).await;
     for backend in [&a, &b] {
         backend.reply(Reply::websocket());
@@ -497,13 +501,16 @@ async fn a_drain_waits_for_a_tunnel_and_cuts_it_alone_at_its_deadline() {
         }
         let (mut second, _) = visitor.open().await;
         assert_eq!(second.say("3").await, "b: 3");
-        let (bytes, _) = first.rest().await;
-        assert!(bytes.is_empty() && begun.elapsed() >= Duration::from_secs(2));
+        assert_eq!(first.bytes(4).await, CLOSE);
+        assert!(begun.elapsed() >= Duration::from_millis(1_700));
+        first.send(&frame(FIN | 8, Some(MASK), &1012_u16.to_be_bytes())).await;
+        assert_eq!(first.rest().await, (Vec::new(), None));
         assert_eq!(second.say("4").await, "b: 4");
     };
     let (view, ()) = tokio::join!(drain, talk);
     let view = view.unwrap();
-    assert_eq!((view.state.as_str(), view.tunnels_cut, view.requests_cut), ("drained", 1, 0));
+    assert_eq!((view.state.as_str(), view.websockets_closed, view.tunnels_cut), ("drained", 1, 0));
+    assert_eq!(view.requests_cut, 0);
     proxy.ended("drained").await;
 }
 
@@ -517,9 +524,10 @@ async fn a_shutdown_does_not_wait_for_a_tunnel_beyond_its_deadline() {
     let (mut tunnel, _) = visitor.open().await;
     assert_eq!(tunnel.say("1").await, "a: 1");
     let begun = Instant::now();
-    let (report, (bytes, _)) = tokio::join!(proxy.shutdown(), tunnel.rest());
-    assert!(bytes.is_empty());
-    assert_eq!(report.tunnels_cut, 1);
+    let (report, (bytes, reset)) = tokio::join!(proxy.shutdown(), tunnel.rest());
+    // Told, and given up for want of an answer.
+    assert_eq!((bytes, reset), (CLOSE.to_vec(), None));
+    assert_eq!((report.websockets_closed, report.tunnels_cut), (1, 0));
     assert!((Duration::from_millis(900)..Duration::from_secs(5)).contains(&begun.elapsed()));
 }
 

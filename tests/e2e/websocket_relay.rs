@@ -12,15 +12,8 @@ use std::time::Instant;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpListener;
 
+use crate::support::websocket::{FIN, Form, HANDSHAKE, MASK, SWITCH, frame, frame_in};
 use crate::support::{Config, DEADLINE, Keys, Proxy, TlsClient, Wire, eventually, within};
-
-const HANDSHAKE: &str = "GET /chat HTTP/1.1\r\nHost: shop.example\r\nConnection: Upgrade\r\n\
-Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
-const SWITCH: &str = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
-
-const FIN: u8 = 0x80;
-const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 
 trait Socket: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Socket for S {}
@@ -84,50 +77,6 @@ impl Stand {
         eventually("no tunnel is left", async || self.proxy.status().await.totals.tunnels == 0).await;
         self.proxy.ended("tunnel_closed").await;
     }
-}
-
-/// How a frame says its length.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Form {
-    Bits7,
-    Bits16,
-    Bits64,
-}
-
-impl Form {
-    /// The shortest, which is the one that is allowed.
-    fn of(length: usize) -> Self {
-        match length {
-            0..126 => Self::Bits7,
-            126..65_536 => Self::Bits16,
-            _ => Self::Bits64,
-        }
-    }
-}
-
-/// A frame: its first byte (FIN, RSV and opcode), masked or not.
-fn frame_in(form: Form, first: u8, mask: Option<[u8; 4]>, payload: &[u8]) -> Vec<u8> {
-    let flag = if mask.is_some() { 0x80 } else { 0 };
-    let mut frame = vec![first];
-    match form {
-        Form::Bits7 => frame.push(flag | u8::try_from(payload.len()).unwrap()),
-        Form::Bits16 => {
-            frame.push(flag | 126);
-            frame.extend(u16::try_from(payload.len()).unwrap().to_be_bytes());
-        }
-        Form::Bits64 => {
-            frame.push(flag | 127);
-            frame.extend((payload.len() as u64).to_be_bytes());
-        }
-    }
-    frame.extend(mask.iter().flatten());
-    let mask = mask.unwrap_or_default();
-    frame.extend(payload.iter().enumerate().map(|(at, byte)| byte ^ mask[at % 4]));
-    frame
-}
-
-fn frame(first: u8, mask: Option<[u8; 4]>, payload: &[u8]) -> Vec<u8> {
-    frame_in(Form::of(payload.len()), first, mask, payload)
 }
 
 /// Bytes that never repeat for long, the same for the same seed.

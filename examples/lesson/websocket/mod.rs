@@ -96,10 +96,6 @@ async fn run(stage: &Stage) -> Outcome<Findings> {
         text: HYBRID.trim().into(),
     });
     findings.left_out(
-        "A drain cuts the sockets at its deadline without a WebSocket close frame; members notice the \
-         end of the connection, and only that they come back is asserted.",
-    );
-    findings.left_out(
         "Whoever speaks sits on a replica that stays: a client that is cut while it speaks must say it \
          again under an id of its own, which is not part of this chat.",
     );

@@ -70,13 +70,12 @@ impl Member {
         let elapsed = report::seconds(told.elapsed_seconds).unwrap_or_default();
         let began = now.checked_sub(elapsed).unwrap_or(now);
         let deadline = told.deadline_seconds.and_then(report::seconds).and_then(|left| now.checked_add(left));
-        let counts = self.vitals.counts();
         Following {
             id: told.id,
             drain: Drain::resume(self.keeps_sessions(), deadline, began, told.over),
             sessions_then: told.sessions_then,
             sessions_moved: told.sessions_moved,
-            cut_then: (counts.requests_cut, counts.tunnels_cut),
+            counts_then: self.vitals.counts(),
             over: told.over.then_some(now),
         }
     }

@@ -13,6 +13,7 @@ use crate::config::spelling::{RequestRate, Spelled};
 use crate::config::suggest;
 use crate::plan::{
     Action, HeaderEdits, HostPattern, LimitPlan, PathPattern, PoolPlan, RetryPlan, RoutePlan, Scheme,
+    TunnelDrain,
 };
 
 /// Headers that belong to one connection or to the framing of a message.
@@ -125,6 +126,7 @@ impl Compiler<'_, '_> {
             request_headers: self.edits(&route.request_headers, &place.at("request_headers"), true),
             response_headers: self.edits(&route.response_headers, &place.at("response_headers"), false),
             tunnel_idle_timeout: route.websocket.idle_timeout.value,
+            tunnel_drain: route.websocket.drain.0,
         }
     }
 
@@ -287,6 +289,7 @@ pub(crate) struct Half {
     request_headers: HeaderEdits,
     response_headers: HeaderEdits,
     tunnel_idle_timeout: Duration,
+    tunnel_drain: TunnelDrain,
 }
 
 impl Half {
@@ -304,6 +307,7 @@ impl Half {
             request_headers: self.request_headers,
             response_headers: self.response_headers,
             tunnel_idle_timeout: self.tunnel_idle_timeout,
+            tunnel_drain: self.tunnel_drain,
         }
     }
 }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::words::RetryOn;
 use crate::config::spelling::{LimitKey, Name, OneOf, RequestRate, Spelled, Template, spelled};
-use crate::plan::{HostPattern, PathPattern, Scheme};
+use crate::plan::{HostPattern, PathPattern, Scheme, TunnelDrain};
 
 #[derive(Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -124,11 +124,13 @@ pub(crate) struct Websocket {
     /// How long a tunnel may be silent in both directions.
     #[schemars(extend("x-min" = "1s", "x-max" = "7d"))]
     pub(crate) idle_timeout: Spelled<Duration>,
+    /// When a drain ends a WebSocket: close (one after the other before its deadline) or wait (at the deadline).
+    pub(crate) drain: OneOf<TunnelDrain>,
 }
 
 impl Default for Websocket {
     fn default() -> Self {
-        Self { idle_timeout: spelled("1h") }
+        Self { idle_timeout: spelled("1h"), drain: OneOf(TunnelDrain::Close) }
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::config::spelling::Words;
 use crate::plan::{
     AccessFormat, ClientAuth, ClientIpFrom, EventFormat, FileState, HealthInit, OnDown, OnDrain, OnFull,
-    PoolProtocol, ProxyProtocol, SameSite, Scheme, SendProxy, TlsVersion,
+    PoolProtocol, ProxyProtocol, SameSite, Scheme, SendProxy, TlsVersion, TunnelDrain,
 };
 
 macro_rules! words {
@@ -81,6 +81,7 @@ words!(FileState: "active" => Active, "draining" => Draining, "stopped" => Stopp
 words!(SameSite: "lax" => Lax, "strict" => Strict, "none" => None);
 words!(OnDown: "repick" => Repick, "fail" => Fail);
 words!(OnDrain: "keep" => Keep, "move" => Move);
+words!(TunnelDrain: "close" => Close, "wait" => Wait);
 words!(ClientAuth: "off" => Off, "optional" => Optional, "required" => Required);
 words!(TlsVersion: "1.2" => V12, "1.3" => V13);
 words!(HealthInit: "probe" => Probe, "up" => Up);

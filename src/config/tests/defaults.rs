@@ -87,6 +87,7 @@ fn two_lines_are_a_whole_configuration() {
             request_headers: HeaderEdits::default(),
             response_headers: HeaderEdits::default(),
             tunnel_idle_timeout: 3600 * SECOND,
+            tunnel_drain: TunnelDrain::Close,
         }]
     );
 }

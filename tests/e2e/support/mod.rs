@@ -11,6 +11,7 @@ mod proxy;
 mod reply;
 mod tls;
 mod tls_front;
+pub mod websocket;
 mod wire;
 
 use std::future::Future;
