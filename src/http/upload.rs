@@ -16,7 +16,7 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use super::pace::{PaceWatch, TooSlow};
-use super::replay::Replay;
+use super::replay::{Reader, Replay};
 use super::timer::Wheel;
 use super::trailers;
 
@@ -28,8 +28,10 @@ pub enum Upload {
         progress: Rc<Progress>,
         gate: Option<Gate>,
     },
-    /// From its beginning, after a backend said that it did nothing with it.
+    /// From its beginning, after a backend that gave no answer to it.
     Again(Box<Replay>),
+    /// As it goes out while it may have to go out once more.
+    Kept(Reader),
 }
 
 /// What an upload waits for before anybody is asked for its first byte, and whether it then is.
@@ -172,6 +174,7 @@ impl HttpBody for Upload {
             Self::Empty => return Poll::Ready(None),
             Self::Stream { incoming, progress, gate } => (incoming, progress, gate),
             Self::Again(replay) => return replay.poll_frame(0, cx),
+            Self::Kept(reader) => return reader.poll_frame(cx),
         };
         if let Some(waiting) = gate {
             let wanted = std::task::ready!(waiting.as_mut().poll(cx));
@@ -222,6 +225,7 @@ impl HttpBody for Upload {
             Self::Empty => true,
             Self::Stream { incoming, .. } => incoming.is_end_stream(),
             Self::Again(replay) => replay.is_end_stream(),
+            Self::Kept(reader) => reader.is_end_stream(),
         }
     }
 
@@ -230,6 +234,7 @@ impl HttpBody for Upload {
             Self::Empty => SizeHint::with_exact(0),
             Self::Stream { incoming, .. } => incoming.size_hint(),
             Self::Again(replay) => replay.size_hint(),
+            Self::Kept(reader) => reader.size_hint(),
         }
     }
 }

@@ -13,7 +13,7 @@ mod retry;
 mod tunnel;
 mod visitor;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
@@ -75,6 +75,7 @@ pub struct Proxy {
     view: RefCell<Rc<View>>,
     /// Posts of backends that left the file, while somebody still uses them.
     retired: RefCell<Vec<Weak<Post>>>,
+    ending: Cell<bool>,
 }
 
 /// What speaks against a backend: what traffic tells the control thread.
@@ -128,6 +129,7 @@ impl Proxy {
             look: RefCell::new(look),
             view: RefCell::new(view),
             retired: RefCell::default(),
+            ending: Cell::new(false),
         })
     }
 
@@ -152,6 +154,16 @@ impl Proxy {
         let mut retired = self.retired.borrow_mut();
         retired.retain(|post| post.strong_count() > 0);
         self.view.borrow().posts().cloned().chain(retired.iter().filter_map(Weak::upgrade)).collect()
+    }
+
+    /// The time of the process is over: ends every wait on a backend.
+    pub fn end(&self) {
+        self.ending.set(true);
+        self.posts().iter().for_each(|post| post.cut());
+    }
+
+    pub fn is_ending(&self) -> bool {
+        self.ending.get()
     }
 
     /// A request that hyper could not make sense of, and has answered itself.
