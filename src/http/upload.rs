@@ -6,6 +6,7 @@
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::future::Future;
+use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
@@ -58,8 +59,17 @@ pub enum UploadState {
     TooLarge,
     /// It came more slowly than the listener's `min_body_rate`.
     TooSlow,
-    /// The client broke off or sent what is no body.
+    /// The client sent what is no body.
     Failed,
+    /// The client left before its end.
+    Left,
+}
+
+impl UploadState {
+    /// Whether it ended before its end.
+    pub fn is_broken(self) -> bool {
+        matches!(self, Self::TooLarge | Self::TooSlow | Self::Failed | Self::Left)
+    }
 }
 
 impl Progress {
@@ -162,6 +172,26 @@ impl std::error::Error for UploadError {
     }
 }
 
+/// Whether a body is short because its client went away, or took the request back.
+fn has_left(error: &hyper::Error) -> bool {
+    let by_its_cause = |cause: &(dyn std::error::Error + 'static)| {
+        let io = |error: &io::Error| {
+            matches!(
+                error.kind(),
+                io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe
+            )
+        };
+        cause.downcast_ref().is_some_and(io)
+            || cause.downcast_ref().is_some_and(|error: &h2::Error| {
+                error.is_io() || (error.is_remote() && (error.is_reset() || error.is_go_away()))
+            })
+    };
+    error.is_incomplete_message()
+        || error.is_closed()
+        || error.is_body_write_aborted()
+        || std::error::Error::source(error).is_some_and(by_its_cause)
+}
+
 impl HttpBody for Upload {
     type Data = Bytes;
     type Error = UploadError;
@@ -210,7 +240,7 @@ impl HttpBody for Upload {
                 Poll::Ready(Some(Ok(frame)))
             }
             Some(Err(error)) => {
-                progress.state.set(UploadState::Failed);
+                progress.state.set(if has_left(&error) { UploadState::Left } else { UploadState::Failed });
                 Poll::Ready(Some(Err(UploadError::Client(error))))
             }
             None => {

@@ -369,6 +369,7 @@ impl Attempt<'_> {
             Some(UploadState::TooLarge) => ProxyError::TooLarge,
             Some(UploadState::TooSlow) => ProxyError::SlowUpload,
             Some(UploadState::Failed) => ProxyError::BrokenUpload,
+            Some(UploadState::Left) => ProxyError::ClientLeft,
             _ => ProxyError::Send { pool: self.pool.pool.name.to_string(), kind },
         }
     }

@@ -347,7 +347,10 @@ fn refuse(mut exchange: Box<Exchange>, error: &ProxyError) -> Response<Body> {
     let (status, id) = (error.status(), exchange.id_value());
     let id = id.to_str().unwrap_or_default();
     let text = format!("{} {word}: {sentence}. request {id}\n", status.as_u16());
-    exchange.answered(status, error.end());
+    // Who has left got no status, whatever there was to say.
+    if error.end() != End::ClientAbort {
+        exchange.answered(status, error.end());
+    }
     debug!(request = id, pool = exchange.pool_name(), ?error, "refused");
     let malformed = exchange.version == Version::HTTP_2 && error.is_malformed();
     let mut response = match exchange.rpc.filter(|_| !malformed) {

@@ -308,7 +308,7 @@ impl Client {
     /// What an error of the codec means. A refusal of our certificate comes as one.
     fn classify(&self, error: hyper::Error, progress: &Option<Rc<Progress>>, reused: bool) -> SendErrorKind {
         let state = progress.as_ref().map(|progress| progress.state());
-        if matches!(state, Some(UploadState::TooLarge | UploadState::TooSlow | UploadState::Failed)) {
+        if state.is_some_and(UploadState::is_broken) {
             return SendErrorKind::Upload;
         }
         if !reused

@@ -8,6 +8,7 @@
 
 mod support;
 
+mod aborts;
 mod abuse;
 mod access_log;
 mod affinity;
