@@ -80,25 +80,26 @@ pub async fn run(
         refused = None;
         let (lease, stick) = match picked {
             Ok(picked) => picked,
-            Err(NoBackend::BoundToDown) => return Err(attempt.no_backend()),
-            Err(why @ (NoBackend::NobodyUp | NoBackend::Full)) => {
-                match failed_there.take() {
+            Err(NoBackend::BoundToFull(place)) => {
+                let line = Line { wants: Some(place), full: true };
+                attempt.wait(line, exchange, view, message).await?;
+                return Ok(None);
+            }
+            Err(why) => {
+                match (failed_there.take(), why) {
                     // Nobody else is there. Who broke off may be dying: then it now takes no
                     // connection, and is waited for.
-                    Some(SendErrorKind::Reset(_)) => {
+                    (Some(SendErrorKind::Reset(_)), _) => {
                         message.tried = Tried::default();
                         continue;
                     }
                     // Who failed this request is not down for others: nobody would be waited for.
-                    Some(kind) => return Err(attempt.give_up(kind, exchange)),
-                    None => {}
+                    (Some(kind), _) => return Err(attempt.give_up(kind, exchange)),
+                    (None, NoBackend::BoundToDown) => return Err(attempt.no_backend()),
+                    (None, _) => {}
                 }
                 let line = Line { wants: None, full: why == NoBackend::Full };
                 attempt.wait(line, exchange, view, message).await?;
-                return Ok(None);
-            }
-            Err(NoBackend::BoundToFull(place)) => {
-                attempt.wait(Line { wants: Some(place), full: true }, exchange, view, message).await?;
                 return Ok(None);
             }
         };

@@ -70,7 +70,8 @@ impl Client {
             (Self::Http1(wire), Leaves::Rudely) => wire.reset(),
             (Self::Http2(client, answer, upload), _) => {
                 let mut answer = answer.expect("begun");
-                let incoming = if amid == Amid::Answer { Some((&mut answer).await.expect("a head")) } else { None };
+                let incoming =
+                    if amid == Amid::Answer { Some((&mut answer).await.expect("a head")) } else { None };
                 if leaves == Leaves::Rudely {
                     client.hang_up();
                     return None;
@@ -177,8 +178,7 @@ async fn a_client_that_leaves_ends_its_request_at_the_backend_at_once_and_speaks
         let view = proxy.backend("app/a").await;
         assert_eq!((view.health.status.as_str(), view.in_flight), ("up", 0));
         for reason in ["consecutive_errors", "consecutive_5xx"] {
-            let sample =
-                format!("pintle_ejections_total{{pool=\"app\",backend=\"a\",reason=\"{reason}\"}}");
+            let sample = format!("pintle_ejections_total{{pool=\"app\",backend=\"a\",reason=\"{reason}\"}}");
             assert_eq!(proxy.metric(&sample).await, 0.0);
         }
         assert_eq!(spare.count(), 0);

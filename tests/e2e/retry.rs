@@ -332,6 +332,38 @@ async fn a_503_does_not_take_a_client_away_from_its_token() {
 }
 
 #[tokio::test]
+async fn an_attempt_that_takes_too_long_is_made_elsewhere_where_the_route_says_so_body_and_all() {
+    let [a, b] = Backend::fleet(["a", "b"]).await;
+    a.reply(Reply::stall());
+    let backends = [a.toml(""), b.toml("backup = true")];
+    let route = "pool = \"app\"\nretry.on = [\"response_timeout\"]";
+    let pool = "timeouts.response = \"200ms\"";
+    let proxy = Proxy::start(Config::default().pool_of("app", &backends, pool).route(route)).await;
+    for ask in [Ask::get("/"), Ask::put("/", "body")] {
+        let body = proxy.client().ask(ask).await;
+        assert_eq!((body.status, body.served_by()), (200, "b"));
+    }
+    assert_eq!(b.received(2).await.text(), "body");
+    assert_eq!(proxy.client().post("/", "once").await.status, 504);
+    assert_eq!((a.count(), b.count()), (3, 2));
+}
+
+#[tokio::test]
+async fn a_token_that_admits_no_other_backend_is_asked_for_there_once_more() {
+    let [a, b] = Backend::fleet(["a", "b"]).await;
+    let pool = "policy = \"sticky_cookie\"\nsticky.on_down = \"fail\"";
+    let proxy = Proxy::start(Config::app(&[&a, &b], pool)).await;
+    let mut client = proxy.client();
+    let home = client.get("/").await.served_by().to_owned();
+    let (own, other) = if home == "a" { (&a, &b) } else { (&b, &a) };
+    own.reply(Reply::reset());
+    let answer = client.get("/").await;
+    assert!(answer.text().starts_with("502 reset_before_response"), "{}", answer.text());
+    // The first, a dead connection, and two attempts.
+    assert_eq!((own.count(), other.count()), (4, 0));
+}
+
+#[tokio::test]
 async fn a_failing_fleet_is_not_asked_more_often_than_the_budget_allows() {
     const ASKED: usize = 300;
     let [a, b] = Backend::fleet(["a", "b"]).await;
