@@ -137,7 +137,10 @@ impl Replay {
         self.waker = Some(cx.waker().clone());
         let frame = ready!(Pin::new(&mut self.rest).poll_frame(cx));
         match &frame {
-            Some(Ok(frame)) => self.keep(frame),
+            Some(Ok(frame)) => {
+                self.ended = frame.is_trailers();
+                self.keep(frame);
+            }
             Some(Err(_)) => {}
             None => self.ended = true,
         }

@@ -234,7 +234,8 @@ impl HttpBody for Upload {
                     progress.state.set(UploadState::TooLarge);
                     return Poll::Ready(Some(Err(UploadError::TooLarge)));
                 }
-                if incoming.is_end_stream() {
+                // Nobody asks for more once trailers have come.
+                if incoming.is_end_stream() || frame.is_trailers() {
                     progress.state.set(UploadState::Done);
                 }
                 Poll::Ready(Some(Ok(frame)))

@@ -6,9 +6,10 @@ use bytes::Bytes;
 use h2::SendStream;
 use h2::client::ResponseFuture;
 use http::Request;
+use tokio::io::AsyncWriteExt;
 
 use crate::support::{
-    Backend, Config, H2Backend, H2Client, H2Reply, Proxy, Reply, Wire, eventually, h2_client,
+    Backend, Config, H2Backend, H2Client, H2Reply, Proxy, Reply, Wire, eventually, h2_client, within,
 };
 
 /// Within this the backend knows, on a machine that has other things to do as well.
@@ -183,4 +184,26 @@ async fn a_client_that_leaves_ends_its_request_at_the_backend_at_once_and_speaks
         }
         assert_eq!(spare.count(), 0);
     }
+}
+
+#[tokio::test]
+async fn while_its_backend_reads_nothing_a_client_that_leaves_is_noticed_by_the_response_timeout() {
+    let deaf = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let spare = Backend::start("spare").await;
+    let a = format!("{{ name = \"a\", address = \"{}\" }}", deaf.local_addr().unwrap());
+    let pool = "timeouts.response = \"1s\"\n\
+                [pool.app.outlier]\nconsecutive_errors = 1\nmax_ejected = 1.0\neject = \"5m\"";
+    let config = Config::default().pool_of("app", &[a, spare.toml("backup = true")], pool);
+    let proxy = Proxy::start(config).await;
+    let mut wire = proxy.wire().await;
+    wire.send(format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {MUCH}\r\n\r\n")).await;
+    let (backend, _) = within("a connection", deaf.accept()).await.unwrap();
+    // Until nobody takes any more of it.
+    let piece = vec![b'x'; MUCH / 256];
+    while tokio::time::timeout(Duration::from_millis(200), wire.stream.write_all(&piece)).await.is_ok() {}
+    wire.reset();
+    assert_eq!(proxy.logged(1).await[0]["end"], "response_timeout");
+    let mut backend = Wire::new(backend);
+    within("its connection ends", async { while backend.more().await {} }).await;
+    assert_eq!(proxy.backend("app/a").await.health.status, "up");
 }
