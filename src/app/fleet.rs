@@ -357,18 +357,19 @@ pub fn publish(pool: &Pool, fleet: &Fleet, now: Instant) -> usize {
             step: if hashes { SLOW_START_STEPS } else { member.step(&pool.plan, now) },
         })
         .collect();
-    let seats: Vec<_> = roster_members(&candidates)
-        .into_iter()
-        .map(|(index, weight)| {
-            let member = members[index];
-            Seat { index, name: member.plan.name.clone(), weight, load: member.vitals.load.clone() }
-        })
-        .collect();
+    let seat = |(index, weight): (usize, u32)| {
+        let member = members[index];
+        Seat { index, name: member.plan.name.clone(), weight, load: member.vitals.load.clone() }
+    };
+    let (seats, reserve) = roster_members(&candidates);
+    let seats: Vec<_> = seats.into_iter().map(seat).collect();
+    let reserve = reserve.into_iter().map(seat).collect();
     for (place, member) in members.iter().enumerate() {
         member.vitals.set_seated(seats.iter().any(|seat| seat.index == place));
     }
     let open = seats.len();
-    pool.publish(Roster::build(&pool.plan.policy, &pool.plan.name, seats));
+    let roster = |seats| Roster::build(&pool.plan.policy, &pool.plan.name, seats);
+    pool.publish(roster(seats).with_reserve(roster(reserve)));
     if open > 0 {
         pool.shared.hold.wake();
     }

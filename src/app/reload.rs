@@ -156,8 +156,7 @@ impl Control {
         // Whoever waits looks at the new snapshot, and goes elsewhere if need be: also from a pool
         // that is gone.
         for shared in shared_before.values() {
-            shared.hold.wake();
-            shared.hold.wake_bound();
+            shared.hold.wake_all();
         }
         self.retarget();
         self.save_words();

@@ -217,7 +217,7 @@ impl Worker {
                 let _ = done.send(());
             }
             Order::CutAll(done) => {
-                self.proxy.posts().iter().for_each(|post| post.cut());
+                self.proxy.end();
                 let _ = done.send(());
             }
         }

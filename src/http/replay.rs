@@ -1,11 +1,13 @@
 //! A request body that can be sent once more, as long as little of it has been read.
 //!
-//! Start at [`Replay`]. HTTP/2 lets a backend say that it did nothing with a request; by then the
-//! first bytes of its body may have gone. They are kept until the answer's head has come, up to
-//! [`MAX_KEPT`]. Whether to send it again is not decided here.
+//! Start at [`Replay`]. A backend may break off before it has answered, or say over HTTP/2 that it did
+//! nothing with a request; by then the first bytes of its body may have gone. They are kept until the
+//! answer's head has come, up to [`MAX_KEPT`]. Whether to send it again is not decided here.
 
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
@@ -27,6 +29,8 @@ pub struct Replay {
     bytes: usize,
     /// Still from its beginning.
     whole: bool,
+    /// The last of it has been read.
+    ended: bool,
     /// How many pieces the present reader has taken.
     taken: usize,
     reader: u64,
@@ -56,7 +60,7 @@ impl Replay {
     }
 
     fn of(rest: Upload, pieces: VecDeque<Piece>, bytes: usize) -> Self {
-        Self { rest, pieces, bytes, whole: true, taken: 0, reader: 0, waker: None }
+        Self { rest, pieces, bytes, whole: true, ended: false, taken: 0, reader: 0, waker: None }
     }
 
     /// A new reader, from the beginning. The one before gets nothing any more.
@@ -87,16 +91,26 @@ impl Replay {
 
     /// The whole body, to be sent elsewhere; `None` once too much of it has been read.
     pub fn take(&mut self) -> Option<Upload> {
-        self.reader += 1;
         if !self.whole {
             return None;
         }
+        self.reader += 1;
         let rest = std::mem::replace(&mut self.rest, Upload::Empty);
         if self.pieces.is_empty() {
             return Some(rest);
         }
         let (pieces, bytes) = (std::mem::take(&mut self.pieces), self.bytes);
-        Some(Upload::Again(Box::new(Self::of(rest, pieces, bytes))))
+        Some(Upload::Again(Box::new(Self { ended: self.ended, ..Self::of(rest, pieces, bytes) })))
+    }
+
+    /// Whether it can be sent from its beginning.
+    pub fn is_whole(&self) -> bool {
+        self.whole
+    }
+
+    /// Whether it will be kept to its end, however much of it has been read.
+    pub fn fits(&self) -> bool {
+        self.whole && fits(&self.rest, self.bytes)
     }
 
     /// The next frame for `reader`; an error when another has taken its place.
@@ -117,10 +131,18 @@ impl Replay {
             }
             return Poll::Ready(Some(Ok(piece)));
         }
+        if self.ended {
+            return Poll::Ready(None);
+        }
         self.waker = Some(cx.waker().clone());
         let frame = ready!(Pin::new(&mut self.rest).poll_frame(cx));
-        if let Some(Ok(frame)) = &frame {
-            self.keep(frame);
+        match &frame {
+            Some(Ok(frame)) => {
+                self.ended = frame.is_trailers();
+                self.keep(frame);
+            }
+            Some(Err(_)) => {}
+            None => self.ended = true,
         }
         Poll::Ready(frame)
     }
@@ -143,12 +165,49 @@ impl Replay {
     }
 
     pub fn is_end_stream(&self) -> bool {
-        self.taken >= self.pieces.len() && self.rest.is_end_stream()
+        self.taken >= self.pieces.len() && (self.ended || self.rest.is_end_stream())
     }
 
     pub fn size_hint(&self) -> SizeHint {
         // Of a body that begins again only its end is known; its head says how long it is.
         if self.bytes == 0 { self.rest.size_hint() } else { SizeHint::default() }
+    }
+}
+
+/// Whether an upload is kept to its end, beside what has been read before: only one that says how
+/// long it is is sure to be.
+fn fits(upload: &Upload, read: usize) -> bool {
+    upload.size_hint().upper().is_some_and(|rest| read as u64 + rest <= MAX_KEPT as u64)
+}
+
+/// Whether it is worth keeping what is read of an upload.
+pub fn may_fit(upload: &Upload) -> bool {
+    upload.size_hint().lower() <= MAX_KEPT as u64
+}
+
+/// The upload, from its beginning, to whom it goes out now.
+pub struct Reader {
+    body: Rc<RefCell<Replay>>,
+    number: u64,
+}
+
+impl Reader {
+    /// Takes the place of whoever read it before.
+    pub fn new(body: &Rc<RefCell<Replay>>) -> Self {
+        let number = body.borrow_mut().begin();
+        Self { body: body.clone(), number }
+    }
+
+    pub fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
+        self.body.borrow_mut().poll_frame(self.number, cx)
+    }
+
+    pub fn is_end_stream(&self) -> bool {
+        self.body.borrow().is_end_stream()
+    }
+
+    pub fn size_hint(&self) -> SizeHint {
+        self.body.borrow().size_hint()
     }
 }
 

@@ -7,6 +7,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::fmt;
 use std::future::Future;
+use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
@@ -17,7 +18,7 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use super::pace::{PaceWatch, TooSlow};
-use super::replay::Replay;
+use super::replay::{Reader, Replay};
 use super::timer::Wheel;
 use super::trailers;
 
@@ -34,8 +35,10 @@ pub enum Upload {
         /// Its first pieces, where they were read before anybody wanted them.
         early: VecDeque<Frame<Bytes>>,
     },
-    /// From its beginning, after a backend said that it did nothing with it.
+    /// From its beginning, after a backend that gave no answer to it.
     Again(Box<Replay>),
+    /// As it goes out while it may have to go out once more.
+    Kept(Reader),
 }
 
 /// What an upload waits for before anybody is asked for its first byte, and whether it then is.
@@ -62,8 +65,22 @@ pub enum UploadState {
     TooLarge,
     /// It came more slowly than the listener's `min_body_rate`.
     TooSlow,
-    /// The client broke off or sent what is no body.
+    /// The client sent what is no body.
     Failed,
+    /// The client left before its end.
+    Left,
+}
+
+impl UploadState {
+    /// What an error of its client's means.
+    fn of(error: &hyper::Error) -> Self {
+        if has_left(error) { Self::Left } else { Self::Failed }
+    }
+
+    /// Whether it ended before its end.
+    pub fn is_broken(self) -> bool {
+        matches!(self, Self::TooLarge | Self::TooSlow | Self::Failed | Self::Left)
+    }
 }
 
 impl Progress {
@@ -167,17 +184,17 @@ impl std::error::Error for UploadError {
 }
 
 impl Upload {
-    /// Ready when its client is found to have left before anybody wanted a byte. To notice that, the
-    /// first pieces are read, of most bodies all there are; after their end hyper sees by itself
-    /// whether the client is there. Not for one that waits to be asked.
-    pub fn poll_left(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    /// Ready when it is found to be broken before anybody wanted a byte: its client has left. To notice
+    /// that, the first pieces are read, of most bodies all there are; after their end hyper sees by
+    /// itself whether the client is there. Not for one that waits to be asked.
+    pub fn poll_broken(&mut self, cx: &mut Context<'_>) -> Poll<UploadState> {
         let Self::Stream { incoming, progress, gate: None, early } = self else { return Poll::Pending };
         while lengths(early) < MAX_EARLY {
             match std::task::ready!(Pin::new(&mut *incoming).poll_frame(cx)) {
                 Some(Ok(frame)) => early.push_back(frame),
-                Some(Err(_)) => {
-                    progress.state.set(UploadState::Failed);
-                    return Poll::Ready(());
+                Some(Err(error)) => {
+                    progress.state.set(UploadState::of(&error));
+                    return Poll::Ready(progress.state.get());
                 }
                 None => break,
             }
@@ -188,6 +205,26 @@ impl Upload {
 
 fn lengths(frames: &VecDeque<Frame<Bytes>>) -> u64 {
     frames.iter().filter_map(Frame::data_ref).map(|data| data.len() as u64).sum()
+}
+
+/// Whether a body is short because its client went away, or took the request back.
+fn has_left(error: &hyper::Error) -> bool {
+    let by_its_cause = |cause: &(dyn std::error::Error + 'static)| {
+        let io = |error: &io::Error| {
+            matches!(
+                error.kind(),
+                io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe
+            )
+        };
+        cause.downcast_ref().is_some_and(io)
+            || cause.downcast_ref().is_some_and(|error: &h2::Error| {
+                error.is_io() || (error.is_remote() && (error.is_reset() || error.is_go_away()))
+            })
+    };
+    error.is_incomplete_message()
+        || error.is_closed()
+        || error.is_body_write_aborted()
+        || std::error::Error::source(error).is_some_and(by_its_cause)
 }
 
 impl HttpBody for Upload {
@@ -202,6 +239,7 @@ impl HttpBody for Upload {
             Self::Empty => return Poll::Ready(None),
             Self::Stream { incoming, progress, gate, early } => (incoming, progress, gate, early),
             Self::Again(replay) => return replay.poll_frame(0, cx),
+            Self::Kept(reader) => return reader.poll_frame(cx),
         };
         if let Some(waiting) = gate {
             let wanted = std::task::ready!(waiting.as_mut().poll(cx));
@@ -235,13 +273,14 @@ impl HttpBody for Upload {
                     progress.state.set(UploadState::TooLarge);
                     return Poll::Ready(Some(Err(UploadError::TooLarge)));
                 }
-                if early.is_empty() && incoming.is_end_stream() {
+                // Nobody asks for more once trailers have come.
+                if early.is_empty() && incoming.is_end_stream() || frame.is_trailers() {
                     progress.state.set(UploadState::Done);
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
             Some(Err(error)) => {
-                progress.state.set(UploadState::Failed);
+                progress.state.set(UploadState::of(&error));
                 Poll::Ready(Some(Err(UploadError::Client(error))))
             }
             None => {
@@ -256,6 +295,7 @@ impl HttpBody for Upload {
             Self::Empty => true,
             Self::Stream { incoming, early, .. } => early.is_empty() && incoming.is_end_stream(),
             Self::Again(replay) => replay.is_end_stream(),
+            Self::Kept(reader) => reader.is_end_stream(),
         }
     }
 
@@ -264,6 +304,7 @@ impl HttpBody for Upload {
             Self::Empty => SizeHint::with_exact(0),
             Self::Stream { incoming, early, .. } => with(incoming.size_hint(), lengths(early)),
             Self::Again(replay) => replay.size_hint(),
+            Self::Kept(reader) => reader.size_hint(),
         }
     }
 }

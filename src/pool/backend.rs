@@ -241,6 +241,12 @@ impl Post {
         }
     }
 
+    /// A request that was cut here, and counted as such, is sent elsewhere.
+    pub fn spare(&self) {
+        let cut = &self.shard().requests_cut;
+        cut.store(cut.load(Ordering::Relaxed).saturating_sub(1), Ordering::Relaxed);
+    }
+
     pub fn give_back(&self, link: Link, now: Instant) {
         self.client.put(link, now);
     }

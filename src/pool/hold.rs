@@ -6,6 +6,9 @@
 //! that is dropped, because its request went on or its client went away, calls the next. Where
 //! backends take a limited number, a slot that comes free is handed over under the mutex, and is
 //! never seen free by others: nobody overtakes, and the limit holds.
+//!
+//! What may concern others than the first, such as a reload, makes a round: one after the other is
+//! called, the next when the one before has gone or stays.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering, fence};
@@ -30,6 +33,8 @@ struct Waiter {
     wants: Option<Arc<Vitals>>,
     /// Has a slot of this backend, and has not taken it yet.
     slot: Option<Arc<Vitals>>,
+    /// Has yet to look, in the round that is being made.
+    due: bool,
 }
 
 impl Waiter {
@@ -64,7 +69,7 @@ impl Hold {
                 return None;
             }
             let called = Arc::new(Notify::new());
-            queue.push_back(Waiter { called: called.clone(), wants: wants.cloned(), slot: None });
+            queue.push_back(Waiter { called: called.clone(), wants: wants.cloned(), slot: None, due: false });
             Some(Ticket { hold: self.clone(), called })
         })
     }
@@ -77,12 +82,21 @@ impl Hold {
         });
     }
 
-    /// Lets those who wait for one backend look how it stands.
+    /// Lets those who wait for one backend look how it stands, one after the other.
     pub fn wake_bound(&self) {
+        self.go_round(|waiter| waiter.wants.is_some());
+    }
+
+    /// Lets everybody look where they belong now, one after the other.
+    pub fn wake_all(&self) {
+        self.go_round(|_| true);
+    }
+
+    fn go_round(&self, concerns: impl Fn(&Waiter) -> bool) {
         if self.waiting() > 0 {
             self.with(|queue| {
-                let bound = queue.iter().filter(|waiter| waiter.wants.is_some());
-                bound.for_each(|waiter| waiter.called.notify_one());
+                queue.iter_mut().filter(|waiter| concerns(waiter)).for_each(|waiter| waiter.due = true);
+                call_due(queue);
             });
         }
     }
@@ -136,6 +150,13 @@ impl Hold {
     }
 }
 
+/// Calls the first who has yet to look.
+fn call_due(queue: &VecDeque<Waiter>) {
+    if let Some(next) = queue.iter().find(|waiter| waiter.due) {
+        next.called.notify_one();
+    }
+}
+
 /// Gives a slot that is counted already to the first who could use it.
 fn hand_over(queue: &mut VecDeque<Waiter>, vitals: &Arc<Vitals>) -> bool {
     let first = queue.iter_mut().find(|waiter| waiter.slot.is_none() && waiter.could_use(vitals));
@@ -167,6 +188,16 @@ impl Ticket {
         }
     }
 
+    /// It has looked, and goes on waiting: in a round the next is called.
+    pub fn stays(&self) {
+        self.hold.with(|queue| {
+            let own = queue.iter_mut().find(|waiter| Arc::ptr_eq(&waiter.called, &self.called));
+            if own.is_some_and(|own| std::mem::take(&mut own.due)) {
+                call_due(queue);
+            }
+        });
+    }
+
     /// Waits until somebody called it. May be waited for again.
     pub async fn called(&self) {
         self.called.notified().await;
@@ -185,7 +216,11 @@ impl Drop for Ticket {
         // Out of the line first: or else the slot would be handed to the one who leaves.
         let slot = self.hold.with(|queue| {
             let own = queue.iter().position(|waiter| Arc::ptr_eq(&waiter.called, &self.called))?;
-            queue.remove(own)?.slot
+            let own = queue.remove(own)?;
+            if own.due {
+                call_due(queue);
+            }
+            own.slot
         });
         if let Some(slot) = slot {
             self.hold.release(&slot);
@@ -220,6 +255,25 @@ mod tests {
         hold.wake();
         drop(first);
         second.called().await;
+    }
+
+    #[tokio::test]
+    async fn in_a_round_each_is_called_when_the_one_before_has_looked() {
+        let hold = Arc::new(Hold::default());
+        let [first, second, third] = [(); 3].map(|()| hold.join(9, None).unwrap());
+        hold.wake_all();
+        first.called().await;
+        assert!(tokio_test_pending(second.called()).await, "the first has yet to decide");
+        first.stays();
+        second.called().await;
+        assert!(tokio_test_pending(third.called()).await);
+        drop(second);
+        third.called().await;
+        third.stays();
+        first.called().await;
+        assert!(tokio_test_pending(first.called()).await, "who leaves calls the first, and that is all");
+        drop(third);
+        assert!(!tokio_test_pending(first.called()).await);
     }
 
     /// A backend that takes one request, which is in flight.

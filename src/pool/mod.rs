@@ -216,7 +216,7 @@ impl View {
             return Ok((self.posts[place].lease(place, timer, true), stick));
         }
         let (mut counted, mut full) = (false, false);
-        let mut choose = |streams: bool| {
+        let mut choose = |roster: &Roster, streams: bool| {
             roster.choose(&self.pool.shared.cursor, visit.key, visit.now, |place| {
                 if !open(place) || (streams && self.posts[place].client.is_full()) {
                     return false;
@@ -228,7 +228,14 @@ impl View {
             })
         };
         // Who is full is passed over. Where all streams are taken, the request waits at one of them.
-        let place = choose(true).or_else(|| choose(false));
+        let mut place = choose(roster, true).or_else(|| choose(roster, false));
+        // Backups stand in for those who have failed this request, if nobody is left to be waited for.
+        if place.is_none()
+            && let Some(reserve) = roster.reserve()
+            && roster.places().all(|place| visit.tried.contains(place))
+        {
+            place = choose(reserve, true).or_else(|| choose(reserve, false));
+        }
         let place = place.ok_or(if full { NoBackend::Full } else { NoBackend::NobodyUp })?;
         Ok((self.posts[place].lease(place, timer, counted), stick))
     }
@@ -277,9 +284,7 @@ impl View {
         };
         let Some(place) = self.pool.place_of(&token.backend) else { return Bound::Moved(Stick::MovedDown) };
         let vitals = &self.posts[place].vitals;
-        if visit.tried.contains(place) {
-            Bound::Moved(Stick::MovedDown)
-        } else if admits(vitals.standing(), true) {
+        if admits(vitals.standing(), true) && !visit.tried.contains(place) {
             Bound::To(place)
         } else if vitals.is_leaving() {
             Bound::Moved(Stick::MovedDrain)

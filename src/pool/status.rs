@@ -130,16 +130,21 @@ pub struct Candidate {
 }
 
 /// Who belongs on the roster, as places in `candidates` with their effective weights: the open
-/// primaries, or the open backups while no primary is open. When all of them are in slow start
-/// none is: somebody has to carry the load.
-pub fn roster_members(candidates: &[Candidate]) -> Vec<(usize, u32)> {
-    let open = |backup| {
+/// primaries, or the open backups while no primary is open. Then who is in reserve: the open backups
+/// while primaries are.
+pub fn roster_members(candidates: &[Candidate]) -> (Vec<(usize, u32)>, Vec<(usize, u32)>) {
+    let (primaries, backups) = (open(candidates, false), open(candidates, true));
+    if primaries.is_empty() { (backups, primaries) } else { (primaries, backups) }
+}
+
+/// When all of them are in slow start none is: somebody has to carry the load.
+fn open(candidates: &[Candidate], backup: bool) -> Vec<(usize, u32)> {
+    let open = || {
         let of_kind = move |c: &Candidate| c.standing == Standing::Open && c.backup == backup;
         candidates.iter().enumerate().filter(move |(_, candidate)| of_kind(candidate))
     };
-    let backup = open(false).next().is_none();
-    let all_slow = open(backup).all(|(_, candidate)| candidate.step < SLOW_START_STEPS);
-    open(backup)
+    let all_slow = open().all(|(_, candidate)| candidate.step < SLOW_START_STEPS);
+    open()
         .map(|(at, candidate)| {
             let step = if all_slow { SLOW_START_STEPS } else { candidate.step };
             (at, candidate.weight * step)
@@ -242,18 +247,18 @@ mod tests {
     fn backups_are_on_the_roster_only_while_no_primary_is_open() {
         let backup = candidate(Standing::Open, true, 10);
         let with = |primary| roster_members(&[candidate(primary, false, 10), backup]);
-        assert_eq!(with(Standing::Open), [(0, 20)]);
-        assert_eq!(with(Standing::Known), [(1, 20)]);
-        assert_eq!(with(Standing::Shut), [(1, 20)]);
-        assert_eq!(roster_members(&[candidate(Standing::Shut, true, 10)]), []);
+        assert_eq!(with(Standing::Open), (vec![(0, 20)], vec![(1, 20)]), "in reserve");
+        assert_eq!(with(Standing::Known), (vec![(1, 20)], vec![]));
+        assert_eq!(with(Standing::Shut), (vec![(1, 20)], vec![]));
+        assert_eq!(roster_members(&[candidate(Standing::Shut, true, 10)]), (vec![], vec![]));
     }
 
     #[test]
     fn slow_start_lowers_a_weight_unless_all_would_be_in_it() {
         let at = |step| candidate(Standing::Open, false, step);
-        assert_eq!(roster_members(&[at(10), at(3)]), [(0, 20), (1, 6)]);
-        assert_eq!(roster_members(&[at(4), at(3)]), [(0, 20), (1, 20)]);
+        assert_eq!(roster_members(&[at(10), at(3)]).0, [(0, 20), (1, 6)]);
+        assert_eq!(roster_members(&[at(4), at(3)]).0, [(0, 20), (1, 20)]);
         let shut = candidate(Standing::Shut, false, 10);
-        assert_eq!(roster_members(&[shut, at(3)]), [(1, 20)]);
+        assert_eq!(roster_members(&[shut, at(3)]).0, [(1, 20)]);
     }
 }

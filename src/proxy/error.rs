@@ -22,8 +22,10 @@ pub enum ProxyError {
     TooLarge,
     /// The body came more slowly than `min_body_rate`.
     SlowUpload,
-    /// The client's body broke off, or was none.
+    /// The client's body was none.
     BrokenUpload,
+    /// The client left in the middle of its body. Nobody will read the answer.
+    ClientLeft,
     NoRoute {
         host: String,
         path: String,
@@ -68,7 +70,7 @@ impl ProxyError {
             Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::SlowUpload => StatusCode::REQUEST_TIMEOUT,
-            Self::BrokenUpload => StatusCode::BAD_REQUEST,
+            Self::BrokenUpload | Self::ClientLeft => StatusCode::BAD_REQUEST,
             Self::NoRoute { .. } => StatusCode::NOT_FOUND,
             Self::RateLimited { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::NoBackend { .. } | Self::Full { .. } | Self::HoldTimeout { .. } | Self::Cut => {
@@ -112,6 +114,7 @@ impl ProxyError {
     pub fn end(&self) -> End {
         match self {
             Self::BadRequest(_) | Self::BrokenUpload | Self::Misdirected => End::BadRequest,
+            Self::ClientLeft => End::ClientAbort,
             Self::TooLarge => End::TooLarge,
             Self::SlowUpload => End::IdleTimeout,
             Self::NoRoute { .. } | Self::NoUpgrade { .. } | Self::Panic => End::Ok,
@@ -143,7 +146,7 @@ impl ProxyError {
             }
             Self::TooLarge => ("too_large", "the request's body is larger than this listener takes".into()),
             Self::SlowUpload => ("min_body_rate", "the request's body came too slowly".into()),
-            Self::BrokenUpload => ("bad_request", "the request's body broke off".into()),
+            Self::BrokenUpload | Self::ClientLeft => ("bad_request", "the request's body broke off".into()),
             Self::NoRoute { host, path } => {
                 ("no_route", format!("no route for host `{host}` and path `{path}`").into())
             }
@@ -218,7 +221,12 @@ impl ProxyError {
     pub fn closes(&self) -> bool {
         matches!(
             self,
-            Self::BadRequest(_) | Self::TooLarge | Self::SlowUpload | Self::BrokenUpload | Self::Cut
+            Self::BadRequest(_)
+                | Self::TooLarge
+                | Self::SlowUpload
+                | Self::BrokenUpload
+                | Self::ClientLeft
+                | Self::Cut
         )
     }
 }

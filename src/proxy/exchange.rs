@@ -4,6 +4,7 @@
 //! whatever ends the body ends all three. A client that leaves earlier drops it earlier, and
 //! it records itself as aborted. There is no finish call to forget.
 
+use std::cell::RefCell;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime};
@@ -17,6 +18,7 @@ use crate::http::body::{Ending, Guard};
 use crate::http::forwarded::Peer;
 use crate::http::grpc::Rpc;
 use crate::http::headers::{request_id, trace_id};
+use crate::http::replay::Replay;
 use crate::http::serve::Call;
 use crate::http::target::Target;
 use crate::http::timer::{Patience, Timer};
@@ -67,6 +69,8 @@ pub struct Exchange {
     /// When the last byte came from the backend: the clock is read once for it.
     finished: Option<Instant>,
     pub upload: Option<Rc<Progress>>,
+    /// An upload of which the backend may have yet to get what its client has sent.
+    pub kept: Option<Rc<RefCell<Replay>>>,
     status: Option<StatusCode>,
     pub end: Option<End>,
     /// Bytes to the client, and from it through a tunnel.
@@ -112,6 +116,7 @@ impl Exchange {
             ttfb: None,
             finished: None,
             upload: None,
+            kept: None,
             status: None,
             end: None,
             sent: 0,
@@ -324,7 +329,8 @@ impl Guard for Box<Exchange> {
         match ending {
             Ending::Complete => {
                 // An upload that still runs keeps its connection from the next request.
-                let done = self.upload.as_ref().is_none_or(|upload| upload.state() == UploadState::Done);
+                let done = self.upload.as_ref().is_none_or(|upload| upload.state() == UploadState::Done)
+                    && self.kept.as_ref().is_none_or(|kept| kept.borrow().is_end_stream());
                 if let (Some(lease), Some(link), true) = (&lease, link, done) {
                     lease.post.give_back(link, now);
                 }

@@ -80,27 +80,26 @@ pub async fn run(
         refused = None;
         let (lease, stick) = match picked {
             Ok(picked) => picked,
-            Err(NoBackend::BoundToDown) => return Err(attempt.no_backend()),
-            Err(NoBackend::NobodyUp) => {
-                // Who failed this request is not down for others: nobody would be waited for.
-                if let Some(kind) = failed_there {
-                    return Err(attempt.give_up(kind, exchange));
-                }
-                message.tried = Tried::default();
-                attempt.wait(Line::default(), exchange, view, message).await?;
-                return Ok(None);
-            }
-            Err(NoBackend::Full) => {
-                // A slot of the one that failed it would be no help.
-                if let Some(kind) = failed_there {
-                    return Err(attempt.give_up(kind, exchange));
-                }
-                message.tried = Tried::default();
-                attempt.wait(Line { wants: None, full: true }, exchange, view, message).await?;
-                return Ok(None);
-            }
             Err(NoBackend::BoundToFull(place)) => {
-                attempt.wait(Line { wants: Some(place), full: true }, exchange, view, message).await?;
+                let line = Line { wants: Some(place), full: true };
+                attempt.wait(line, exchange, view, message).await?;
+                return Ok(None);
+            }
+            Err(why) => {
+                match (failed_there.take(), why) {
+                    // Nobody else is there. Who broke off may be dying: then it now takes no
+                    // connection, and is waited for.
+                    (Some(SendErrorKind::Reset(_)), _) => {
+                        message.tried = Tried::default();
+                        continue;
+                    }
+                    // Who failed this request is not down for others: nobody would be waited for.
+                    (Some(kind), _) => return Err(attempt.give_up(kind, exchange)),
+                    (None, NoBackend::BoundToDown) => return Err(attempt.no_backend()),
+                    (None, _) => {}
+                }
+                let line = Line { wants: None, full: why == NoBackend::Full };
+                attempt.wait(line, exchange, view, message).await?;
                 return Ok(None);
             }
         };
@@ -132,13 +131,17 @@ pub async fn run(
         {
             return Err(attempt.give_up(failed.kind, exchange));
         }
+        if failure.what == What::Cut {
+            exchange.call.timer.clear();
+            lease.post.spare();
+        }
         attempt.fresh = verdict == Verdict::SameFresh;
         pool.pool.series.retried(proxy.thread, reason(failure.what, verdict));
         if attempt.fresh {
             again = Some((lease, stick));
         } else {
             message.tried.add(lease.place);
-            failed_there = Some(failed.kind).filter(|kind| !kind.is_evidence());
+            failed_there = Some(failed.kind).filter(|kind| !kind.shuts());
         }
     }
 }
@@ -149,6 +152,7 @@ fn reason(what: What, verdict: Verdict) -> RetryReason {
         (_, What::Connect) => RetryReason::Connect,
         (_, What::Timeout) => RetryReason::ResponseTimeout,
         (_, What::Status) => RetryReason::Status,
+        (_, What::Cut) => RetryReason::Drained,
         (_, What::Reset | What::Final) => RetryReason::ResetBeforeResponse,
     }
 }
@@ -250,8 +254,7 @@ impl Attempt<'_> {
         if let Some(rpc) = exchange.rpc.filter(|rpc| rpc.deadline.is_some() && now > exchange.start) {
             request.headers_mut().insert(&GRPC_TIMEOUT, timeout_value(rpc.left(now)));
         }
-        let replayable = exchange.upload.is_none() && exchange.method.is_idempotent();
-        let take = match (self.fresh, replayable) {
+        let take = match (self.fresh, message.is_repeatable(exchange)) {
             (true, _) => Take::Fresh,
             (false, true) => Take::Idle,
             (false, false) => Take::Lively,
@@ -305,6 +308,7 @@ impl Attempt<'_> {
                     self.blame(lease, Fault::NoAnswer);
                 }
             }
+            Err(SendError { kind: SendErrorKind::Cut, unsent: Some(_), .. }) => {}
             Err(error) => {
                 exchange.attempts += u32::from(!self.fresh);
                 exchange.reused = error.reused;
@@ -366,6 +370,7 @@ impl Attempt<'_> {
             Some(UploadState::TooLarge) => ProxyError::TooLarge,
             Some(UploadState::TooSlow) => ProxyError::SlowUpload,
             Some(UploadState::Failed) => ProxyError::BrokenUpload,
+            Some(UploadState::Left) => ProxyError::ClientLeft,
             _ => ProxyError::Send { pool: self.pool.pool.name.to_string(), kind },
         }
     }

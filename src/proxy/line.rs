@@ -11,6 +11,7 @@ use super::forward::Attempt;
 use super::message::Message;
 use crate::http::timer::Wake;
 use crate::live::View;
+use crate::pool::Tried;
 
 /// What a request waits for.
 #[derive(Default)]
@@ -30,6 +31,8 @@ impl Attempt<'_> {
         view: &Rc<View>,
         message: &mut Message,
     ) -> Result<(), ProxyError> {
+        // By the time that it is called, whoever has failed it may be well again.
+        message.tried = Tried::default();
         let (pool, plan) = (&self.pool.pool, &self.pool.pool.plan.hold);
         let wants = line.wants.map(|place| &self.pool.posts[place].vitals);
         let ticket = match message.ticket.take() {

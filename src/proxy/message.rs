@@ -1,7 +1,9 @@
 //! A request while it looks for its backend: what came in, and what goes out.
 
+use std::cell::RefCell;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
@@ -18,6 +20,7 @@ use super::error::ProxyError;
 use super::exchange::Exchange;
 use super::retry::{Failure, What};
 use crate::http::headers::{self, X_REQUEST_ID};
+use crate::http::replay::{Reader, Replay, may_fit};
 use crate::http::timer::{Timer, Wake, Wheel};
 use crate::http::upgrade::{self, Upgrade};
 use crate::http::upload::{Upload, UploadState};
@@ -41,6 +44,8 @@ pub struct Message {
     pub ticket: Option<Ticket>,
     pub held_since: Option<Instant>,
     upload: Upload,
+    /// What has gone out of a body that may have to go out once more.
+    kept: Option<Rc<RefCell<Replay>>>,
     upgrade: Option<Upgrade>,
     client: Option<OnUpgrade>,
     /// The client sends its body only when it is asked to.
@@ -65,6 +70,7 @@ impl Message {
             ticket: None,
             held_since: None,
             upload,
+            kept: None,
             upgrade,
             client,
             expects,
@@ -87,6 +93,7 @@ impl Message {
     /// hyper notices that where it reads, and it reads no more of a body than somebody asks for.
     pub async fn called(&mut self) -> Result<(), ProxyError> {
         let Self { ticket: Some(ticket), upload, expects, .. } = self else { return Ok(()) };
+        ticket.stays();
         let mut called = pin!(ticket.called());
         poll_fn(|cx| {
             if called.as_mut().poll(cx).is_ready() {
@@ -95,7 +102,9 @@ impl Message {
             if *expects {
                 return Poll::Pending;
             }
-            upload.poll_left(cx).map(|()| Err(ProxyError::BrokenUpload))
+            upload.poll_broken(cx).map(|left| {
+                Err(if left == UploadState::Left { ProxyError::ClientLeft } else { ProxyError::BrokenUpload })
+            })
         })
         .await
     }
@@ -121,20 +130,47 @@ impl Message {
             }
         }
         let upload = std::mem::replace(&mut self.upload, Upload::Empty);
-        if exchange.method.is_idempotent() && matches!(upload, Upload::Empty) {
+        let repeatable = exchange.method.is_idempotent() && may_fit(&upload);
+        if repeatable && matches!(upload, Upload::Empty) {
             return Request::from_parts(self.parts.clone(), upload);
         }
-        let (empty, ()) = Request::new(()).into_parts();
-        let mut request = Request::from_parts(std::mem::replace(&mut self.parts, empty), upload);
+        let parts = if repeatable {
+            self.parts.clone()
+        } else {
+            let (empty, ()) = Request::new(()).into_parts();
+            std::mem::replace(&mut self.parts, empty)
+        };
+        let mut request = Request::from_parts(parts, upload);
         // Nobody hears of a 100 over HTTP/2: there the client is asked when its body is first wanted.
-        if self.expects && pool.pool.plan.protocol == PoolProtocol::Http1 {
+        // Of a body that goes out again the client has been asked before.
+        if self.expects
+            && pool.pool.plan.protocol == PoolProtocol::Http1
+            && matches!(request.body(), Upload::Stream { .. })
+        {
             self.kept_back = Some(keep_back(&mut request, &exchange.proxy.wheel));
         }
-        request
+        if repeatable { request.map(|upload| self.keep(upload)) } else { request }
     }
 
-    /// Whether the request can go out again: what was never sent is taken back.
+    /// From here on what is read of the body is kept, as long as it is little.
+    fn keep(&mut self, upload: Upload) -> Upload {
+        let kept = self.kept.insert(Rc::new(RefCell::new(Replay::new(upload))));
+        Upload::Kept(Reader::new(kept))
+    }
+
+    /// Whether it can be sent again whatever becomes of it before there is an answer.
+    pub fn is_repeatable(&self, exchange: &Exchange) -> bool {
+        let fits = |kept: &Rc<RefCell<Replay>>| kept.borrow().fits();
+        exchange.method.is_idempotent() && (exchange.upload.is_none() || self.kept.as_ref().is_some_and(fits))
+    }
+
+    /// Whether the request can go out again: what was never sent is taken back, and so is what has
+    /// been kept.
     pub fn restore(&mut self, unsent: Option<Request<Upload>>, exchange: &Exchange) -> bool {
+        if let Some(upload) = self.kept.take().and_then(|kept| kept.borrow_mut().take()) {
+            self.upload = upload;
+            return true;
+        }
         match unsent {
             Some(request) => {
                 (self.parts, self.upload) = request.into_parts();
@@ -146,10 +182,16 @@ impl Message {
 
     /// What is known of a failed attempt.
     pub fn failure(&self, exchange: &Exchange, failed: &SendError, stick: Stick) -> Failure {
+        let what = match What::from(&failed.kind) {
+            // Nobody is asked any more.
+            What::Cut if exchange.proxy.is_ending() => What::Final,
+            what => what,
+        };
         Failure {
-            what: What::from(&failed.kind),
+            what,
             unsent: failed.unsent.is_some(),
             reused: failed.reused,
+            body_whole: self.is_whole(exchange),
             ..self.bad_answer(exchange, stick)
         }
     }
@@ -161,9 +203,20 @@ impl Message {
             unsent: false,
             reused: false,
             idempotent: exchange.method.is_idempotent(),
-            body_whole: exchange.upload.as_ref().is_none_or(|upload| upload.state() == UploadState::Whole),
+            // A body that is still on its way would be taken from whoever has answered.
+            body_whole: self.is_whole(exchange)
+                && self.kept.as_ref().is_none_or(|kept| kept.borrow().is_end_stream()),
             bound: stick == Stick::Valid,
             attempts: exchange.attempts,
+        }
+    }
+
+    /// Whether its body is here from its beginning, or there is none.
+    fn is_whole(&self, exchange: &Exchange) -> bool {
+        match (&exchange.upload, &self.kept) {
+            (None, _) => true,
+            (Some(_), Some(kept)) => kept.borrow().is_whole(),
+            (Some(upload), None) => upload.state() == UploadState::Whole,
         }
     }
 
@@ -214,6 +267,7 @@ impl Message {
     ) -> Answer {
         exchange.lease = Some(lease);
         exchange.link = Some(sent.link);
+        exchange.kept = self.kept.take().inspect(|kept| kept.borrow_mut().forget());
         // Answered without its body: nobody will be asked for it any more.
         exchange.kept_back = self.kept_back.take().inspect(Timer::disarm);
         Answer::Relayed {

@@ -14,7 +14,7 @@ mod retry;
 mod tunnel;
 mod visitor;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -78,6 +78,7 @@ pub struct Proxy {
     view: RefCell<Rc<View>>,
     /// Posts of backends that left the file, while somebody still uses them.
     retired: RefCell<Vec<Weak<Post>>>,
+    ending: Cell<bool>,
 }
 
 /// What speaks against a backend: what traffic tells the control thread.
@@ -131,6 +132,7 @@ impl Proxy {
             look: RefCell::new(look),
             view: RefCell::new(view),
             retired: RefCell::default(),
+            ending: Cell::new(false),
         })
     }
 
@@ -155,6 +157,16 @@ impl Proxy {
         let mut retired = self.retired.borrow_mut();
         retired.retain(|post| post.strong_count() > 0);
         self.view.borrow().posts().cloned().chain(retired.iter().filter_map(Weak::upgrade)).collect()
+    }
+
+    /// The time of the process is over: ends every wait on a backend.
+    pub fn end(&self) {
+        self.ending.set(true);
+        self.posts().iter().for_each(|post| post.cut());
+    }
+
+    pub fn is_ending(&self) -> bool {
+        self.ending.get()
     }
 
     /// A request that hyper could not make sense of, and has answered itself.
@@ -349,7 +361,10 @@ fn refuse(mut exchange: Box<Exchange>, error: &ProxyError) -> Response<Body> {
     let (status, id) = (error.status(), exchange.id_value());
     let id = id.to_str().unwrap_or_default();
     let text = format!("{} {word}: {sentence}. request {id}\n", status.as_u16());
-    exchange.answered(status, error.end());
+    // Who has left got no status, whatever there was to say.
+    if error.end() != End::ClientAbort {
+        exchange.answered(status, error.end());
+    }
     debug!(request = id, pool = exchange.pool_name(), ?error, "refused");
     let malformed = exchange.version == Version::HTTP_2 && error.is_malformed();
     let mut response = match exchange.rpc.filter(|_| !malformed) {

@@ -13,7 +13,7 @@ pub struct Failure {
     pub reused: bool,
     /// RFC 9110 section 9.2.2.
     pub idempotent: bool,
-    /// There is no body, or nothing of it has been read.
+    /// There is no body, or it can still be sent from its beginning.
     pub body_whole: bool,
     /// The backend was named by a valid token.
     pub bound: bool,
@@ -28,6 +28,8 @@ pub enum What {
     Timeout,
     /// An answer that the route does not take for one.
     Status,
+    /// The backend has to let go of it: it was stopped, or its drain is over.
+    Cut,
     /// Something that no other backend would do better.
     Final,
 }
@@ -55,14 +57,18 @@ pub fn decide(failure: &Failure, plan: &RetryPlan) -> Verdict {
         }
         What::Timeout if left && plan.response_timeout && replayable && !failure.bound => Verdict::Elsewhere,
         What::Status if left && replayable && !failure.bound => Verdict::Elsewhere,
-        What::Reset | What::Timeout | What::Status => Verdict::GiveUp,
+        What::Cut if failure.unsent || (left && plan.reset_before_response && replayable) => {
+            Verdict::Elsewhere
+        }
+        What::Reset | What::Timeout | What::Status | What::Cut => Verdict::GiveUp,
     }
 }
 
 /// Whether a verdict sends more than was asked for, which the budget has to allow. A connect that
-/// failed has sent nothing, and a dead connection says nothing of how much there is to do.
+/// failed has sent nothing, a dead connection says nothing of how much there is to do, and what an
+/// operator cuts is cut once.
 pub fn costs(verdict: Verdict, what: What) -> bool {
-    verdict == Verdict::Elsewhere && what != What::Connect
+    verdict == Verdict::Elsewhere && !matches!(what, What::Connect | What::Cut)
 }
 
 impl From<&SendErrorKind> for What {
@@ -71,10 +77,8 @@ impl From<&SendErrorKind> for What {
             SendErrorKind::Connect(_) => Self::Connect,
             SendErrorKind::Reset(_) => Self::Reset,
             SendErrorKind::Timeout => Self::Timeout,
-            SendErrorKind::BadResponse(_)
-            | SendErrorKind::Upload
-            | SendErrorKind::Full { .. }
-            | SendErrorKind::Cut => Self::Final,
+            SendErrorKind::Cut => Self::Cut,
+            SendErrorKind::BadResponse(_) | SendErrorKind::Upload | SendErrorKind::Full { .. } => Self::Final,
         }
     }
 }
@@ -109,7 +113,7 @@ mod tests {
 
     #[test]
     fn a_post_that_a_backend_may_have_seen_is_never_repeated() {
-        for what in [What::Reset, What::Timeout, What::Status, What::Final] {
+        for what in [What::Reset, What::Timeout, What::Status, What::Cut, What::Final] {
             for reused in [false, true] {
                 let failure = Failure { reused, ..failure(what) };
                 let plan = RetryPlan { response_timeout: true, attempts: 10, ..plan() };
@@ -150,18 +154,30 @@ mod tests {
     }
 
     #[test]
+    fn what_a_stop_cuts_goes_elsewhere_where_it_can_be_repeated() {
+        let get = Failure { idempotent: true, ..failure(What::Cut) };
+        assert_eq!(decide(&get, &plan()), Verdict::Elsewhere);
+        assert_eq!(decide(&Failure { attempts: 2, ..get }, &plan()), Verdict::GiveUp);
+        assert_eq!(decide(&failure(What::Cut), &plan()), Verdict::GiveUp);
+        let unsent = Failure { unsent: true, attempts: 2, ..failure(What::Cut) };
+        assert_eq!(decide(&unsent, &plan()), Verdict::Elsewhere);
+    }
+
+    #[test]
     fn the_budget_pays_for_what_a_backend_has_to_do_twice_over() {
         for what in [What::Reset, What::Timeout, What::Status] {
             assert!(costs(Verdict::Elsewhere, what), "{what:?}");
             assert!(!costs(Verdict::SameFresh, what), "{what:?}");
         }
-        assert!(!costs(Verdict::Elsewhere, What::Connect));
+        assert!(!costs(Verdict::Elsewhere, What::Connect) && !costs(Verdict::Elsewhere, What::Cut));
     }
 
     proptest! {
         #[test]
         fn nothing_that_may_have_been_seen_is_sent_again_unless_it_is_idempotent_and_whole(
-            what in prop::sample::select(vec![What::Reset, What::Timeout, What::Status, What::Final]),
+            what in prop::sample::select(vec![
+                What::Reset, What::Timeout, What::Status, What::Cut, What::Final,
+            ]),
             reused: bool, idempotent: bool, body_whole: bool, bound: bool, attempts in 1..12_u32,
             response_timeout: bool, reset_before_response: bool,
         ) {

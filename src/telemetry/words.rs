@@ -75,6 +75,8 @@ words! {
         ResponseTimeout = "response_timeout",
         /// A 502, 503 or 504 that the route does not take for an answer.
         Status = "status",
+        /// Its backend was stopped, or its drain was over.
+        Drained = "drained",
         /// A reused connection was dead: the same backend on a fresh one, which is no attempt.
         StaleConnection = "stale_connection",
     }

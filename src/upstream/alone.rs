@@ -42,17 +42,30 @@ pub struct Alone {
     /// The only client that it may serve, where the backend has been told whose it is.
     pub pair: Option<Pair>,
     traffic: Arc<Traffic>,
+    watch: Rc<Watch>,
+}
+
+/// What its task has to know of it.
+struct Watch {
     /// By which of its reads the head that is waited for must have come.
-    head_by: Rc<Cell<u64>>,
+    head_by: Cell<u64>,
+    /// Since when it has been waiting for its next request.
+    idle_since: Cell<Option<Instant>>,
 }
 
 impl Alone {
-    pub async fn open(io: Io, born: Instant, era: u64, pair: Option<Pair>) -> hyper::Result<Self> {
+    pub async fn open(
+        io: Io,
+        born: Instant,
+        era: u64,
+        pair: Option<Pair>,
+        learned: Rc<Cell<Learned>>,
+    ) -> hyper::Result<Self> {
         let traffic = io.traffic();
         let (sender, connection) = http1::Builder::new().max_buf_size(MAX_BUFFER).handshake(io).await?;
-        let (brake, head_by) = (Brake::default(), Rc::new(Cell::new(u64::MAX)));
-        let alone = Self { sender, born, era, pair, brake, traffic, head_by };
-        let (traffic, brake, head_by) = (alone.traffic.clone(), alone.brake.clone(), alone.head_by.clone());
+        let watch = Rc::new(Watch { head_by: Cell::new(u64::MAX), idle_since: Cell::new(None) });
+        let alone = Self { sender, born, era, pair, brake: Brake::default(), traffic, watch };
+        let (traffic, brake, watch) = (alone.traffic.clone(), alone.brake.clone(), alone.watch.clone());
         // Ends when either side closes it, when its sender is dropped, or when a head is too long.
         tokio::task::spawn_local(async move {
             let mut connection = pin!(connection.with_upgrades());
@@ -60,29 +73,44 @@ impl Alone {
                 if brake.holds(cx) {
                     return Poll::Pending;
                 }
-                let over = connection.as_mut().poll(cx).is_ready() || traffic.reads() > head_by.get();
+                let over = connection.as_mut().poll(cx).is_ready() || traffic.reads() > watch.head_by.get();
                 if over { Poll::Ready(()) } else { Poll::Pending }
             })
             .await;
+            if let Some(since) = watch.idle_since.get() {
+                let now = Instant::now();
+                learn(&learned, |learned| learned.closed_after(now.saturating_duration_since(since), now));
+            }
         });
         Ok(alone)
     }
 
     /// A head is waited for from now on.
     pub fn awaits_head(&self) {
-        self.head_by.set(self.traffic.reads() + MAX_HEAD_READS);
+        self.watch.head_by.set(self.traffic.reads() + MAX_HEAD_READS);
     }
 
     pub fn has_head(&self) {
-        self.head_by.set(u64::MAX);
+        self.watch.head_by.set(u64::MAX);
+    }
+
+    fn idles(&self, since: Option<Instant>) {
+        self.watch.idle_since.set(since);
     }
 }
 
-/// Whatever became of its client, the connection goes on, if only to its end.
 impl Drop for Alone {
+    /// From now on it is we who close it. Whatever became of its client, it goes on to its end.
     fn drop(&mut self) {
+        self.idles(None);
         self.brake.set(false);
     }
+}
+
+fn learn(learned: &Cell<Learned>, what: impl FnOnce(&mut Learned)) {
+    let mut known = learned.get();
+    what(&mut known);
+    learned.set(known);
 }
 
 /// Connections that wait for their next request, the one used last on top.
@@ -90,7 +118,7 @@ impl Drop for Alone {
 pub struct Idle {
     stack: RefCell<Vec<Waiting>>,
     /// How long the backend keeps them.
-    learned: Cell<Learned>,
+    learned: Rc<Cell<Learned>>,
 }
 
 struct Waiting {
@@ -107,25 +135,27 @@ impl Idle {
         self.stack.borrow_mut().clear();
     }
 
-    /// What the first answer on a connection says of how long it is kept.
-    pub fn told_by(&self, headers: &HeaderMap) {
-        let mut learned = self.learned.get();
-        learned.told_by(headers);
-        self.learned.set(learned);
+    /// Where a connection notes how long it was kept.
+    pub fn learned(&self) -> Rc<Cell<Learned>> {
+        self.learned.clone()
     }
 
-    fn found_closed(&self, silence: Duration, now: Instant) {
-        let mut learned = self.learned.get();
-        learned.closed_after(silence, now);
-        self.learned.set(learned);
+    /// What the first answer on a connection says of how long it is kept.
+    pub fn told_by(&self, headers: &HeaderMap) {
+        learn(&self.learned, |learned| learned.told_by(headers));
+    }
+
+    /// The backend takes no connection.
+    pub fn refused(&self, now: Instant) {
+        learn(&self.learned, |learned| learned.refused(now));
     }
 
     /// One that is open still, of the right client, and used as lately as `take` asks.
     pub async fn take(&self, take: Take, pair: Option<Pair>, idle: Duration, now: Instant) -> Option<Alone> {
-        let idle = self.learned.get().idle(idle, now);
+        let learned = self.learned.get();
         let limit = match take {
-            Take::Idle => idle,
-            Take::Lively => SURELY_ALIVE.min(idle),
+            Take::Idle => learned.idle(idle, now),
+            Take::Lively => SURELY_ALIVE.min(learned.idle_for_once(idle, now)),
             Take::Fresh => return None,
         };
         loop {
@@ -137,15 +167,13 @@ impl Idle {
                 return None;
             }
             let alone = waiting.alone;
-            let just_used = silence < JUST_USED;
-            if take == Take::Idle && just_used && alone.sender.is_ready() {
-                return Some(alone);
+            if !(take == Take::Idle && silence < JUST_USED && alone.sender.is_ready()) {
+                tokio::task::yield_now().await;
             }
-            tokio::task::yield_now().await;
             if alone.sender.is_ready() {
+                alone.idles(None);
                 return Some(alone);
             }
-            self.found_closed(silence, now);
         }
     }
 
@@ -168,6 +196,7 @@ impl Idle {
             }
             stack.remove(0);
         }
+        alone.idles(Some(now));
         stack.push(Waiting { alone, since: now });
     }
 
@@ -176,11 +205,7 @@ impl Idle {
         let limit = self.learned.get().idle(limit, now);
         self.stack.borrow_mut().retain(|waiting| {
             let silence = now.saturating_duration_since(waiting.since);
-            let closed = waiting.alone.sender.is_closed();
-            if closed {
-                self.found_closed(silence, now);
-            }
-            !closed && silence < limit
+            !waiting.alone.sender.is_closed() && silence < limit
         });
     }
 }

@@ -53,9 +53,13 @@ pub enum SendErrorKind {
 }
 
 impl SendErrorKind {
-    /// Whether it shuts the backend for everybody, not for this request alone.
-    pub fn is_evidence(&self) -> bool {
-        matches!(self, Self::Connect(error) if error.is_evidence())
+    /// Whether the backend is shut for everybody, not for this request alone.
+    pub fn shuts(&self) -> bool {
+        match self {
+            Self::Connect(error) => error.is_evidence(),
+            Self::Cut => true,
+            _ => false,
+        }
     }
 }
 

@@ -3,8 +3,9 @@
 //! A request on a connection that the backend is just closing is lost, and where it is a POST it
 //! cannot be sent again. So idle connections are let go before the backend does it: after most of
 //! what it says in `Keep-Alive: timeout=N`, and after less than the shortest silence after which it
-//! was seen to have closed one. A backend that restarts closes them too, so what was seen is
-//! forgotten slowly; if it was right, it is soon seen again.
+//! was seen to close one. What was seen is forgotten slowly; if it was right, it is soon seen again.
+//! A backend that restarts closes them too: once it refuses connections, what was seen just before
+//! says nothing.
 
 use std::time::{Duration, Instant};
 
@@ -21,30 +22,81 @@ const NOT_IDLE: Duration = Duration::from_millis(20);
 /// What was seen counts for twice as long a silence each time so much has passed.
 const DOUBLES: Duration = Duration::from_secs(30);
 
+/// The same for requests that could not be sent again.
+const DOUBLES_FOR_ONCE: Duration = Duration::from_secs(300);
+
+/// A silence that is longer by no more than this factor confirms what was seen before.
+const ALIKE: f64 = 1.2;
+
+/// A backend that is going away closes its connections no longer than this before it refuses new ones.
+const GOING: Duration = Duration::from_secs(10);
+
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Learned {
     told: Option<Duration>,
-    /// The silence that is trusted, and since when.
-    seen: Option<(Duration, Instant)>,
+    seen: Option<Seen>,
+    /// What stood before it was lowered, and since when it has been.
+    before: Option<(Option<Seen>, Instant)>,
+}
+
+/// A silence that is trusted, and since when.
+#[derive(Clone, Copy, Debug)]
+struct Seen {
+    trusted: Duration,
+    since: Instant,
+}
+
+impl Seen {
+    fn grown(&self, doubles: Duration, now: Instant) -> Duration {
+        let times = now.saturating_duration_since(self.since).as_secs() / doubles.as_secs();
+        self.trusted.saturating_mul(1 << times.min(16))
+    }
 }
 
 impl Learned {
     /// How long a connection may idle, where the file says `limit`.
     pub fn idle(&self, limit: Duration, now: Instant) -> Duration {
-        limit.min(self.told.unwrap_or(limit)).min(self.seen(now).unwrap_or(limit))
+        self.limit(limit, DOUBLES, now)
     }
 
-    fn seen(&self, now: Instant) -> Option<Duration> {
-        let (trusted, since) = self.seen?;
-        let times = now.saturating_duration_since(since).as_secs() / DOUBLES.as_secs();
-        Some(trusted.saturating_mul(1 << times.min(16)))
+    /// How long it may have idled for a request that could not be sent again. Others find out
+    /// whether the backend now keeps connections longer.
+    pub fn idle_for_once(&self, limit: Duration, now: Instant) -> Duration {
+        self.limit(limit, DOUBLES_FOR_ONCE, now)
     }
 
-    /// The backend had closed a connection when it was looked at after so long a silence.
+    fn limit(&self, limit: Duration, doubles: Duration, now: Instant) -> Duration {
+        let seen = self.seen.map_or(limit, |seen| seen.grown(doubles, now));
+        limit.min(self.told.unwrap_or(limit)).min(seen)
+    }
+
+    /// The backend has closed a connection after so long a silence.
     pub fn closed_after(&mut self, silence: Duration, now: Instant) {
+        if silence < NOT_IDLE {
+            return;
+        }
         let trusted = silence.mul_f64(TRUSTED);
-        if silence >= NOT_IDLE && self.seen(now).is_none_or(|seen| trusted < seen) {
-            self.seen = Some((trusted, now));
+        match &mut self.seen {
+            Some(seen) if trusted >= seen.grown(DOUBLES, now) => {
+                if trusted <= seen.trusted.mul_f64(ALIKE) {
+                    seen.since = now;
+                }
+            }
+            seen => {
+                if self.before.is_none_or(|(_, at)| now.saturating_duration_since(at) > GOING) {
+                    self.before = Some((*seen, now));
+                }
+                *seen = Some(Seen { trusted, since: now });
+            }
+        }
+    }
+
+    /// It takes no connection: those that it has just closed were not closed for being idle.
+    pub fn refused(&mut self, now: Instant) {
+        if let Some((seen, at)) = self.before.take()
+            && now.saturating_duration_since(at) <= GOING
+        {
+            self.seen = seen;
         }
     }
 
@@ -99,6 +151,37 @@ mod tests {
         assert_eq!(learned.idle(LIMIT, now), Duration::from_millis(75));
         assert_eq!(learned.idle(LIMIT, now + DOUBLES), Duration::from_millis(150));
         assert_eq!(learned.idle(LIMIT, now + 1_000 * DOUBLES), LIMIT);
+    }
+
+    #[test]
+    fn what_is_seen_again_is_not_forgotten_and_posts_trust_it_for_longer() {
+        let (now, silence) = (Instant::now(), Duration::from_millis(200));
+        let mut learned = Learned::default();
+        learned.closed_after(silence, now);
+        learned.closed_after(silence + Duration::from_millis(5), now + DOUBLES / 2);
+        assert_eq!(learned.idle(LIMIT, now + DOUBLES), Duration::from_millis(150));
+        let later = now + 2 * DOUBLES;
+        assert_eq!(learned.idle(LIMIT, later), Duration::from_millis(300));
+        assert_eq!(learned.idle_for_once(LIMIT, later), Duration::from_millis(150));
+        learned.closed_after(silence, later);
+        assert_eq!(learned.idle(LIMIT, later), Duration::from_millis(150));
+        assert_eq!(learned.idle_for_once(LIMIT, later + DOUBLES_FOR_ONCE), Duration::from_millis(300));
+    }
+
+    #[test]
+    fn what_a_restart_closes_is_not_learnt() {
+        let now = Instant::now();
+        let mut learned = Learned::default();
+        learned.closed_after(Duration::from_millis(200), now);
+        let restart = now + 2 * GOING;
+        for silence in [140, 60, 30] {
+            learned.closed_after(Duration::from_millis(silence), restart);
+        }
+        assert!(learned.idle(LIMIT, restart) < Duration::from_millis(30));
+        learned.refused(restart + Duration::from_millis(1));
+        assert_eq!(learned.idle(LIMIT, restart), Duration::from_millis(150));
+        learned.refused(restart + GOING);
+        assert_eq!(learned.idle(LIMIT, restart), Duration::from_millis(150), "that was long ago");
     }
 
     #[test]

@@ -282,7 +282,13 @@ impl Client {
         let (born, era, way) = (Instant::now(), self.era.get(), self.way.borrow().clone());
         limits.timer.set(born, limits.connect);
         let (stream, chosen) = match limits.timer.limit(way.open(addresses, offer, pair)).await {
-            Ok(opened) => opened.map_err(SendErrorKind::Connect)?,
+            Ok(Ok(opened)) => opened,
+            Ok(Err(error)) => {
+                if error.is_evidence() {
+                    self.idle.refused(Instant::now());
+                }
+                return Err(SendErrorKind::Connect(error));
+            }
             Err(wake) => return Err(not_connected(wake)),
         };
         // Who was offered one version only has not chosen.
@@ -292,7 +298,7 @@ impl Client {
         let io = Io::over(stream, self.descriptors.take());
         match chosen {
             Version::Http1 => {
-                let alone = Alone::open(io, born, era, pair).await;
+                let alone = Alone::open(io, born, era, pair, self.idle.learned()).await;
                 Ok(Opened::Alone(Box::new(alone.map_err(SendErrorKind::Reset)?)))
             }
             Version::Http2 => Ok(Opened::Shared(self.shared.adopt(self, io, era, limits).await?)),
@@ -302,7 +308,7 @@ impl Client {
     /// What an error of the codec means. A refusal of our certificate comes as one.
     fn classify(&self, error: hyper::Error, progress: &Option<Rc<Progress>>, reused: bool) -> SendErrorKind {
         let state = progress.as_ref().map(|progress| progress.state());
-        if matches!(state, Some(UploadState::TooLarge | UploadState::TooSlow | UploadState::Failed)) {
+        if state.is_some_and(UploadState::is_broken) {
             return SendErrorKind::Upload;
         }
         if !reused

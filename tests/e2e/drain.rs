@@ -176,13 +176,13 @@ async fn the_deadline_cuts_what_is_left() {
         Proxy::start(Config::default().pool_of("app", &[a.toml(""), b.toml("backup = true")], "")).await;
     a.reply(Reply::stall());
     let mut client = proxy.client();
-    client.send(&Ask::get("/")).await;
+    client.send(&Ask::post("/", "once")).await;
     a.seen(1).await;
     let begun = Instant::now();
     let view = proxy.drain("app/a", seconds(1.0)).await.unwrap();
     assert!((Duration::from_millis(950)..Duration::from_secs(3)).contains(&begun.elapsed()));
     assert_eq!((view.state.as_str(), view.requests_cut), ("drained", 1));
-    let answer = client.read("GET").await.expect("an answer");
+    let answer = client.read("POST").await.expect("an answer");
     assert!(answer.text().starts_with("503 drained"), "{}", answer.text());
     proxy.ended("drained").await;
     a.deserted().await;
@@ -409,11 +409,14 @@ async fn stop_cuts_at_once_and_probes_end() {
     let proxy = Proxy::start(Config::default().pool_of("app", &backends, pool)).await;
     eventually("it is up", async || proxy.backend("app/a").await.health.status == "up").await;
     let mut client = proxy.client();
-    client.send(&Ask::get("/")).await;
+    client.send(&Ask::post("/", "once")).await;
     eventually("it is busy", async || proxy.backend("app/a").await.in_flight == 1).await;
     assert_eq!(proxy.stop("app/a").await.unwrap().backend.state, "stopped");
-    let answer = client.read("GET").await.expect("an answer");
+    let answer = client.read("POST").await.expect("an answer");
     assert!(answer.text().starts_with("503 drained"), "{}", answer.text());
+    let visits =
+        |backend: &Backend| backend.requests().iter().filter(|request| request.target == "/").count();
+    assert_eq!((visits(&a), visits(&b)), (1, 0), "a POST that a backend may have seen goes nowhere else");
     a.deserted().await;
     let probes = a.count();
     tokio::time::sleep(Duration::from_millis(500)).await;
@@ -429,7 +432,7 @@ async fn a_second_order_can_only_hurry_a_drain() {
         Proxy::start(Config::default().pool_of("app", &[a.toml(""), b.toml("backup = true")], "")).await;
     a.reply(Reply::stall());
     let mut client = proxy.client();
-    client.send(&Ask::get("/")).await;
+    client.send(&Ask::post("/", "once")).await;
     a.seen(1).await;
     let first = proxy.set_state("app/a", order("draining")).await.unwrap();
     let hurry = StateOrder { deadline_seconds: Some(0.3), ..order("draining") };
@@ -486,9 +489,9 @@ async fn a_connection_whose_request_was_cut_serves_the_next_one() {
     let proxy = Proxy::start(Config::default().pool_of("app", &backends, "")).await;
     a.hold();
     let mut client = proxy.client();
-    client.send(&Ask::get("/")).await;
+    client.send(&Ask::post("/", "once")).await;
     a.parked(1).await;
     proxy.drain("app/a", Some(Duration::ZERO)).await.unwrap();
-    assert_eq!(client.read("GET").await.expect("an answer of ours").status, 503);
+    assert_eq!(client.read("POST").await.expect("an answer of ours").status, 503);
     assert_eq!(client.get("/").await.served_by(), "b");
 }

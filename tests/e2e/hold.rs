@@ -176,3 +176,78 @@ async fn who_has_a_backend_does_not_wait_behind_those_who_have_none() {
     b.come_back();
     assert_eq!(answer(&mut new).await.served_by(), "b");
 }
+
+#[tokio::test]
+async fn a_reload_serves_everybody_whom_it_can_and_not_the_first_in_line_alone() {
+    let mut a = Backend::refusing("a");
+    let b = Backend::start("b").await;
+    let pool = "hold.timeout = \"9s\"";
+    let proxy = Proxy::start(Config::app(&[&a], pool).server("workers = 3")).await;
+    let mut first = join(&proxy, 1, "/stays").await;
+    let mut others = Vec::new();
+    for place in 2..=7 {
+        others.push(join(&proxy, place, &format!("/moves/{place}")).await);
+    }
+    let mut last = join(&proxy, 8, "/stays/too").await;
+    b.hold();
+    let moves = "path = \"/moves\"\npool = \"other\"";
+    let config = Config::app(&[&a], pool).pool("other", &[&b], "").route("pool = \"app\"").route(moves);
+    let begun = Instant::now();
+    proxy.reload(config.server("workers = 3")).await.unwrap();
+    b.parked(6).await;
+    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+    // They look one after the other, as they came.
+    let targets: Vec<_> = b.requests().iter().map(|request| request.target.clone()).collect();
+    let came: Vec<_> = (2..=7).map(|place| format!("/moves/{place}")).collect();
+    assert_eq!(targets.iter().collect::<std::collections::BTreeSet<_>>().len(), 6);
+    assert!(targets.iter().zip(&came).filter(|(arrived, came)| arrived == came).count() >= 2, "{targets:?}");
+    held(&proxy, 2).await;
+    b.release();
+    for client in &mut others {
+        assert_eq!(answer(client).await.served_by(), "b");
+    }
+    a.come_back();
+    assert_eq!((answer(&mut first).await.served_by(), answer(&mut last).await.served_by()), ("a", "a"));
+}
+
+#[tokio::test]
+async fn a_reload_in_the_middle_of_the_line_keeps_the_order_of_those_who_stay() {
+    let mut a = Backend::refusing("a");
+    let config = |more: &str| {
+        let config = Config::app(&[&a], &format!("hold.timeout = \"9s\"\n{more}"));
+        config.server("workers = 1")
+    };
+    let proxy = Proxy::start(config("")).await;
+    let mut clients = Vec::new();
+    for place in 1..=5 {
+        clients.push(join(&proxy, place, &format!("/{place}")).await);
+    }
+    proxy.reload(config("max_in_flight = 1")).await.unwrap();
+    held(&proxy, 5).await;
+    a.come_back();
+    for client in &mut clients {
+        assert_eq!(answer(client).await.status, 200);
+    }
+    let targets: Vec<_> = a.requests().iter().map(|request| request.target.clone()).collect();
+    assert_eq!(targets, ["/1", "/2", "/3", "/4", "/5"]);
+}
+
+#[tokio::test]
+async fn a_websocket_s_handshake_waits_in_line_like_every_request() {
+    let mut a = Backend::refusing("a");
+    a.reply(crate::support::Reply::upgrade("echo", "hello"));
+    let proxy = Proxy::start(Config::app(&[&a], "hold = { max = 2, timeout = \"9s\" }")).await;
+    let handshake = "GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n";
+    let (mut first, mut second, mut third) = (proxy.wire().await, proxy.wire().await, proxy.wire().await);
+    first.send(handshake).await;
+    held(&proxy, 1).await;
+    second.send(handshake).await;
+    held(&proxy, 2).await;
+    third.send(handshake).await;
+    assert_eq!(third.response("GET").await.expect("an answer").status, 503, "the line is full");
+    drop(first);
+    held(&proxy, 1).await;
+    a.come_back();
+    assert_eq!(second.response_head().await.expect("a head").status, 101);
+    held(&proxy, 0).await;
+}

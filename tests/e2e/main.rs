@@ -8,6 +8,7 @@
 
 mod support;
 
+mod aborts;
 mod abuse;
 mod access_log;
 mod affinity;
@@ -28,11 +29,14 @@ mod max_in_flight;
 mod outlier;
 mod proxy_out;
 mod proxy_protocol;
+mod races;
 mod reload;
 mod responses;
 mod retry;
 mod routing;
 mod shutdown;
+mod slow_start;
+mod stop;
 mod timeouts;
 mod tls;
 mod tls_backend;

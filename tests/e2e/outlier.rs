@@ -1,5 +1,7 @@
 //! Backends that fail in traffic sit out for a while, and health that is ignored when too few are left.
 
+use std::time::{Duration, Instant};
+
 use pintle::admin::view::BackendView;
 
 use crate::support::{Ask, Backend, Config, Proxy, Reply, eventually};
@@ -61,6 +63,33 @@ async fn an_ejection_ends_by_time_and_the_backend_starts_slowly() {
     eventually("it is back", async || proxy.backend("app/a").await.health.status == "up").await;
     assert_eq!(proxy.backend("app/a").await.slow_start_step, 1);
     until_asked(&proxy, &a, 1).await;
+}
+
+#[tokio::test]
+async fn each_ejection_in_a_row_lasts_twice_as_long_and_a_good_probe_does_not_end_it() {
+    const FIRST: Duration = Duration::from_millis(400);
+    let [a, b] = Backend::fleet(["a", "b"]).await;
+    // Its probes pass, its answers fail.
+    a.answer(|request| match request.target.as_str() {
+        "/healthz" => Reply::status(200),
+        _ => Reply::status(500),
+    });
+    let pool = "[pool.app.outlier]\neject = \"400ms\"\nconsecutive_5xx = 2\n\
+                [pool.app.health]\npath = \"/healthz\"\ninterval = \"100ms\"";
+    let proxy = Proxy::start(Config::app(&[&a, &b], pool)).await;
+    let status = async || proxy.backend("app/a").await.health.status;
+    for length in [FIRST, 2 * FIRST, 4 * FIRST] {
+        let asked = async || {
+            proxy.client().get("/").await;
+            status().await == "ejected"
+        };
+        eventually("it is ejected", asked).await;
+        let begun = Instant::now();
+        eventually("it is back", async || status().await == "up").await;
+        let took = begun.elapsed();
+        // It was seen a moment after it had begun, and ends with a tick.
+        assert!(took > length.mul_f64(0.8) && took < length + FIRST, "{took:?} of {length:?}");
+    }
 }
 
 #[tokio::test]
@@ -171,8 +200,18 @@ async fn below_the_panic_threshold_backends_are_used_whatever_their_probes_say()
     })
     .await;
     assert!(!proxy.status().await.pools[0].panic);
+    let mut events = crate::support::Wire::open(proxy.admin).await;
+    events.send(format!("GET /v1/events HTTP/1.1\r\nHost: {}\r\n\r\n", proxy.admin)).await;
+    events.head().await.expect("a head");
     b.answer(sick);
     eventually("health is ignored", async || proxy.status().await.pools[0].panic).await;
+    crate::support::within("it is told", async {
+        let told = b"pool app: less than 0.6 of it is healthy, so health is ignored";
+        while !events.buffer.windows(told.len()).any(|part| part == told) {
+            assert!(events.more().await);
+        }
+    })
+    .await;
     assert_eq!(proxy.backend("app/b").await.health.status, "down");
     let mut served = Vec::new();
     for _ in 0..8 {

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use crate::support::{Ask, Backend, Config, Proxy, Reply, Response, eventually};
+use crate::support::{Ask, Backend, Config, Proxy, Reply, Response, Step, eventually};
 
 /// Sends the request until it comes to `backend`, and gives that answer.
 async fn ask_at(proxy: &Proxy, backend: &Backend, ask: &Ask) -> Response {
@@ -122,7 +122,7 @@ async fn two_attempts_are_all_there_are() {
 }
 
 #[tokio::test]
-async fn a_get_that_is_reset_where_nobody_else_is_fails_at_once() {
+async fn a_get_that_is_reset_where_nobody_else_is_asks_there_once_more_and_is_not_held() {
     let a = Backend::start("a").await;
     a.reply(Reply::reset());
     let proxy = Proxy::start(Config::app(&[&a], "hold.timeout = \"5s\"")).await;
@@ -130,7 +130,40 @@ async fn a_get_that_is_reset_where_nobody_else_is_fails_at_once() {
     let answer = proxy.client().get("/").await;
     assert!(answer.text().starts_with("502 reset_before_response"), "{}", answer.text());
     assert!(begun.elapsed() < Duration::from_secs(2), "it was held for {:?}", begun.elapsed());
-    assert_eq!(a.count(), 1);
+    assert_eq!(a.count(), 2);
+    let first = Mutex::new(true);
+    a.answer(move |_| match std::mem::take(&mut *first.lock().unwrap()) {
+        true => Reply::reset(),
+        false => Reply::text("x"),
+    });
+    assert_eq!(proxy.client().get("/").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_backup_is_asked_when_every_primary_has_failed_the_request() {
+    for reply in [Reply::reset(), Reply::status(503)] {
+        let [a, b, spare] = Backend::fleet(["a", "b", "spare"]).await;
+        a.reply(reply.clone());
+        b.reply(reply);
+        let backends = [a.toml(""), b.toml(""), spare.toml("backup = true")];
+        let route = "pool = \"app\"\nretry = { attempts = 3, on = [\"503\", \"reset_before_response\"] }";
+        let proxy = Proxy::start(Config::default().pool_of("app", &backends, "").route(route)).await;
+        let answer = proxy.client().get("/").await;
+        assert_eq!((answer.status, answer.served_by()), (200, "spare"));
+        assert_eq!((a.count(), b.count()), (1, 1), "each is asked once");
+    }
+}
+
+#[tokio::test]
+async fn a_backup_takes_what_a_primary_refuses_without_a_wait() {
+    let [mut a, spare] = Backend::fleet(["a", "spare"]).await;
+    let backends = [a.toml(""), spare.toml("backup = true")];
+    // Nobody may wait, so that only who is asked at once can answer.
+    let proxy = Proxy::start(Config::default().pool_of("app", &backends, "hold.max = 0")).await;
+    a.die().await;
+    for _ in 0..3 {
+        assert_eq!(proxy.client().post("/", "once").await.served_by(), "spare");
+    }
 }
 
 #[tokio::test]
@@ -144,13 +177,90 @@ async fn a_post_that_is_reset_is_a_502_and_goes_nowhere_else() {
     assert_eq!(proxy.ended("reset_before_response").await["attempts"], 1);
 }
 
+/// As many bytes of a body as are kept to be sent again.
+const KEPT: usize = 64 * 1024;
+
 #[tokio::test]
-async fn a_put_whose_body_has_gone_is_not_sent_again() {
+async fn a_put_whose_body_has_gone_is_sent_again_as_long_as_that_is_short() {
     let [a, b] = Backend::fleet(["a", "b"]).await;
     a.reply(Reply::reset());
     let proxy = Proxy::over(&[&a, &b]).await;
-    let answer = ask_at(&proxy, &a, &Ask::put("/", "body")).await;
-    assert!(answer.text().starts_with("502 reset_before_response"), "{}", answer.text());
+    for method in ["PUT", "DELETE", "POST"] {
+        for (length, again) in [(4, true), (KEPT, true), (KEPT + 1, false), (40 * KEPT, false)] {
+            let body: Vec<u8> = (0..length).map(|at| at as u8).collect();
+            let ask = Ask::with(method, "/", body.clone());
+            let answer = ask_at(&proxy, &a, &ask).await;
+            let again = again && method != "POST";
+            assert_eq!(answer.status, if again { 200 } else { 502 }, "{method}, {length} bytes");
+            if again {
+                assert!(
+                    b.requests().last().is_some_and(|last| last.body == body),
+                    "{method}, {length} bytes"
+                );
+            } else {
+                assert!(answer.text().starts_with("502 reset_before_response"), "{}", answer.text());
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_put_in_chunks_whose_backend_breaks_off_half_way_arrives_whole_at_another() {
+    let [a, b] = Backend::fleet(["a", "b"]).await;
+    let backends = [a.toml(""), b.toml("backup = true")];
+    let proxy = Proxy::start(Config::default().pool_of("app", &backends, "")).await;
+    a.answer_early(|_| Reply(vec![Step::Park, Step::Reset]));
+    let mut wire = proxy.wire().await;
+    let head = "PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n";
+    wire.send(format!("{head}4\r\none \r\n")).await;
+    a.parked(1).await;
+    a.release();
+    let request = b.seen(1).await;
+    assert_eq!(request.header("transfer-encoding"), Some("chunked"));
+    wire.send("5\r\ntwo, \r\n5\r\nthree\r\n0\r\nX-Sum: 9\r\n\r\n").await;
+    assert_eq!(wire.response("PUT").await.expect("an answer").served_by(), "b");
+    let whole = b.received(1).await;
+    assert_eq!((whole.text(), whole.trailers.get("x-sum")), ("one two, three".to_owned(), Some("9")));
+    // The client's connection is as good as after any other request.
+    a.reply(Reply::text("a"));
+    wire.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    assert_eq!(wire.response("GET").await.expect("an answer").status, 200);
+    assert_eq!(proxy.logged(1).await[0]["req_bytes"], 14);
+}
+
+#[tokio::test]
+async fn a_put_over_a_connection_that_turns_out_dead_goes_out_again_with_its_body() {
+    let a = Backend::start("a").await;
+    // The second request on a connection finds it dead, after its body has been read.
+    let known = Mutex::new(HashSet::new());
+    a.answer(move |request| match known.lock().unwrap().insert(request.connection) {
+        true => Reply::text("x"),
+        false => Reply::close(),
+    });
+    let proxy = Proxy::start(Config::app(&[&a], "").server("workers = 1")).await;
+    let mut client = proxy.client();
+    for round in 0..6 {
+        assert_eq!(client.ask(Ask::put("/", "body")).await.status, 200, "round {round}");
+    }
+    assert!(a.requests().iter().all(|request| request.text() == "body"));
+    assert!(a.count() > 6, "{}", a.count());
+    assert!(proxy.logged(6).await.iter().all(|line| line["attempts"] == 1));
+}
+
+#[tokio::test]
+async fn an_early_503_is_passed_on_whole_while_the_body_is_still_on_its_way() {
+    let [a, b] = Backend::fleet(["a", "b"]).await;
+    let backends = [a.toml(""), b.toml("backup = true")];
+    let route = "pool = \"app\"\nretry.on = [\"503\"]";
+    let proxy = Proxy::start(Config::default().pool_of("app", &backends, "").route(route)).await;
+    a.answer_early(|_| Reply::status(503));
+    let mut wire = proxy.wire().await;
+    wire.send("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nhalf").await;
+    assert_eq!(wire.response("PUT").await.expect("an answer").status, 503);
+    a.answer(|_| Reply::status(503));
+    let answer = proxy.client().ask(Ask::put("/", "whole")).await;
+    assert_eq!((answer.status, answer.served_by()), (200, "b"), "what has gone to its end can be repeated");
+    assert_eq!(b.received(1).await.text(), "whole");
 }
 
 #[tokio::test]
@@ -191,7 +301,7 @@ async fn a_503_is_asked_for_elsewhere_where_the_route_says_so() {
 #[tokio::test]
 async fn a_503_that_nobody_else_can_better_is_passed_on_whole() {
     let [a, b] = Backend::fleet(["a", "b"]).await;
-    let busy = Reply(vec![crate::support::Step::Answer {
+    let busy = Reply(vec![Step::Answer {
         status: 503,
         fields: vec![("Retry-After".into(), "7".into())],
         body: b"busy".to_vec(),
@@ -219,6 +329,38 @@ async fn a_503_does_not_take_a_client_away_from_its_token() {
     own.reply(Reply::status(503));
     assert_eq!(client.get("/").await.status, 503);
     assert_eq!(other.count(), 0);
+}
+
+#[tokio::test]
+async fn an_attempt_that_takes_too_long_is_made_elsewhere_where_the_route_says_so_body_and_all() {
+    let [a, b] = Backend::fleet(["a", "b"]).await;
+    a.reply(Reply::stall());
+    let backends = [a.toml(""), b.toml("backup = true")];
+    let route = "pool = \"app\"\nretry.on = [\"response_timeout\"]";
+    let pool = "timeouts.response = \"200ms\"";
+    let proxy = Proxy::start(Config::default().pool_of("app", &backends, pool).route(route)).await;
+    for ask in [Ask::get("/"), Ask::put("/", "body")] {
+        let body = proxy.client().ask(ask).await;
+        assert_eq!((body.status, body.served_by()), (200, "b"));
+    }
+    assert_eq!(b.received(2).await.text(), "body");
+    assert_eq!(proxy.client().post("/", "once").await.status, 504);
+    assert_eq!((a.count(), b.count()), (3, 2));
+}
+
+#[tokio::test]
+async fn a_token_that_admits_no_other_backend_is_asked_for_there_once_more() {
+    let [a, b] = Backend::fleet(["a", "b"]).await;
+    let pool = "policy = \"sticky_cookie\"\nsticky.on_down = \"fail\"";
+    let proxy = Proxy::start(Config::app(&[&a, &b], pool)).await;
+    let mut client = proxy.client();
+    let home = client.get("/").await.served_by().to_owned();
+    let (own, other) = if home == "a" { (&a, &b) } else { (&b, &a) };
+    own.reply(Reply::reset());
+    let answer = client.get("/").await;
+    assert!(answer.text().starts_with("502 reset_before_response"), "{}", answer.text());
+    // The first, a dead connection, and two attempts.
+    assert_eq!((own.count(), other.count()), (4, 0));
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, Socket, Type};
 
-use crate::support::{Ask, Backend, Config, Proxy, Reply, eventually, within};
+use crate::support::{Ask, Backend, Config, H2Client, Proxy, Reply, eventually, h2_client, within};
 
 /// More than the wheel's step, less than anybody would notice.
 const SHORT: &str = "\"300ms\"";
@@ -220,6 +220,50 @@ async fn an_upload_that_moves_lives_longer_than_the_response_timeout() {
     }
     wire.send("0\r\n\r\n").await;
     assert_eq!(wire.response("POST").await.unwrap().status, 200);
+}
+
+#[tokio::test]
+async fn a_download_that_moves_lives_longer_than_every_limit_whatever_its_client_speaks() {
+    const PIECES: usize = 12;
+    let drip = |_: &crate::support::Request| {
+        let head = Reply::raw("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
+        let pieces = (0..PIECES).fold(head, |reply, _| reply.then(Reply::raw("1\r\nx\r\n")).then_park());
+        pieces.then(Reply::raw("0\r\n\r\n"))
+    };
+    let backend = Backend::start("a").await;
+    backend.answer(drip);
+    let limits = format!("timeouts = {{ response = {SHORT}, idle = {SHORT} }}");
+    let config = Config::app(&[&backend], &limits)
+        .listener(&format!("idle_timeout = {SHORT}\nprotocols = [\"h2c\", \"http/1.1\"]"))
+        .route(&format!("pool = \"app\"\ntimeout = {SHORT}"));
+    let proxy = Proxy::start(config).await;
+    // Each piece comes after most of what may pass between two.
+    let pause = async || tokio::time::sleep(SHORTLY / 2).await;
+    let start = Instant::now();
+    let mut wire = proxy.wire().await;
+    wire.send("GET / HTTP/1.1\r\nHost: h\r\n\r\n").await;
+    let mut answer = wire.response_head().await.unwrap();
+    for _ in 0..PIECES {
+        backend.parked(1).await;
+        pause().await;
+        backend.release_one();
+    }
+    wire.finish_response("GET", &mut answer).await;
+    assert_eq!((answer.body.len(), answer.whole), (PIECES, true));
+    assert!(start.elapsed() > 4 * SHORTLY);
+
+    let mut client = H2Client::open(proxy.address).await;
+    let (answer, _) = client.send(h2_client::get("/"), true).await;
+    let mut incoming = answer.await.unwrap().into_body();
+    let drip = async {
+        for _ in 0..PIECES {
+            backend.parked(1).await;
+            pause().await;
+            backend.release_one();
+        }
+    };
+    let (body, ()) = tokio::join!(h2_client::read(&mut incoming), drip);
+    assert_eq!(body.unwrap().len(), PIECES);
 }
 
 #[tokio::test]

@@ -48,6 +48,8 @@ pub struct Roster {
     /// Weights are divided by their greatest common divisor, so equal weights are all 1.
     members: Box<[Member]>,
     order: Order,
+    /// Who is asked when every member has failed a request.
+    reserve: Option<Box<Roster>>,
 }
 
 #[derive(Debug)]
@@ -75,7 +77,18 @@ impl Roster {
                 Order::Rendezvous(Rendezvous::new(&hasher, &members))
             }
         };
-        Self { members: members.into(), order }
+        Self { members: members.into(), order, reserve: None }
+    }
+
+    /// The same with others in reserve.
+    pub fn with_reserve(self, reserve: Roster) -> Self {
+        let reserve = (!reserve.is_empty()).then(|| Box::new(reserve));
+        Self { reserve, ..self }
+    }
+
+    /// Who is asked when every member has failed a request.
+    pub fn reserve(&self) -> Option<&Roster> {
+        self.reserve.as_deref()
     }
 
     /// Asks `admits` in the policy's order of preference until it agrees, and gives that

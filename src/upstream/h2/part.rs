@@ -11,20 +11,18 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
 use super::connection::Stream;
-use crate::http::replay::Replay;
+use crate::http::replay::{Reader, Replay};
 use crate::http::upload::UploadError;
 
 /// What hyper reads. The stream is counted until both this and the answer have ended.
 pub struct Part {
-    body: Rc<RefCell<Replay>>,
-    reader: u64,
+    reader: Reader,
     _stream: Rc<Stream>,
 }
 
 impl Part {
     pub fn new(body: &Rc<RefCell<Replay>>, stream: &Rc<Stream>) -> Self {
-        let reader = body.borrow_mut().begin();
-        Self { body: body.clone(), reader, _stream: stream.clone() }
+        Self { reader: Reader::new(body), _stream: stream.clone() }
     }
 }
 
@@ -33,16 +31,16 @@ impl Body for Part {
     type Error = Broken;
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
-        let poll = self.body.borrow_mut().poll_frame(self.reader, cx);
+        let poll = self.get_mut().reader.poll_frame(cx);
         poll.map(|frame| frame.map(|frame| frame.map_err(Broken::new)))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.borrow().is_end_stream()
+        self.reader.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.borrow().size_hint()
+        self.reader.size_hint()
     }
 }
 

@@ -86,6 +86,30 @@ async fn a_body_that_dawdles_after_its_answer_has_begun_breaks_it_off() {
 }
 
 #[tokio::test]
+async fn a_body_that_is_slow_and_fast_enough_is_carried_to_its_end() {
+    let backend = Backend::start("a").await;
+    let proxy = Proxy::over(&[&backend]).await;
+    let mut wire = proxy.wire().await;
+    wire.send(format!("{POST}\r\n")).await;
+    // Half as fast again as it must be.
+    let (begun, mut sent) = (Instant::now(), 0);
+    while begun.elapsed() < WINDOW + WINDOW / 5 {
+        wire.send(format!("24\r\n{}\r\n", "x".repeat(36))).await;
+        sent += 36;
+        let quiet = tokio::time::timeout(Duration::from_millis(100), wire.more()).await;
+        assert!(
+            quiet.is_err(),
+            "cut after {:?}: {:?}",
+            begun.elapsed(),
+            String::from_utf8_lossy(&wire.buffer)
+        );
+    }
+    wire.send("0\r\n\r\n").await;
+    assert_eq!(wire.response("POST").await.expect("an answer").status, 200);
+    assert_eq!(backend.received(1).await.body.len(), sent);
+}
+
+#[tokio::test]
 async fn grpc_and_whoever_is_not_asked_for_more_and_any_rate_are_left_alone() {
     let backend = Backend::start("a").await;
     let deaf = TcpListener::bind("127.0.0.1:0").await.unwrap();

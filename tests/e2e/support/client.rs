@@ -34,11 +34,16 @@ impl Ask {
     }
 
     pub fn post(target: &str, body: impl Into<Vec<u8>>) -> Self {
-        Self { body: Some(body.into()), ..Self::new("POST", target) }
+        Self::with("POST", target, body)
     }
 
     pub fn put(target: &str, body: impl Into<Vec<u8>>) -> Self {
-        Self { body: Some(body.into()), ..Self::new("PUT", target) }
+        Self::with("PUT", target, body)
+    }
+
+    /// With a body, whatever the method.
+    pub fn with(method: &str, target: &str, body: impl Into<Vec<u8>>) -> Self {
+        Self { body: Some(body.into()), ..Self::new(method, target) }
     }
 
     pub fn header(mut self, name: &str, value: &str) -> Self {
