@@ -5,6 +5,7 @@ pub mod drain;
 pub mod plan;
 
 pub mod http;
+pub mod limit;
 pub mod listen;
 pub mod live;
 pub mod pool;

@@ -35,6 +35,8 @@ pub struct ServerPlan {
     pub workers: usize,
     /// Descriptors for connections on both sides; 0 means 90 % of the limit.
     pub max_connections: usize,
+    /// Bytes of request heads that have not come whole, over all connections.
+    pub max_head_memory: usize,
     pub watch: bool,
     pub trusted_proxies: Vec<IpNet>,
     pub client_ip_from: ClientIpFrom,
@@ -162,7 +164,7 @@ pub struct Protocols {
     pub http2: bool,
 }
 
-/// Named limits of the client side; `max_body` 0 means none.
+/// Named limits of the client side; `max_body` and `max_connections_per_client` 0 mean none.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ListenerLimits {
     pub first_byte_timeout: Duration,
@@ -178,6 +180,8 @@ pub struct ListenerLimits {
     pub max_streams: u32,
     /// Streams that an HTTP/2 client may reset, unless it is trusted.
     pub max_resets_per_second: u32,
+    /// Connections that a client has at a time, unless it is trusted.
+    pub max_connections_per_client: u32,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -191,6 +195,7 @@ pub struct RoutePlan {
     /// Empty means every method.
     pub methods: Vec<Method>,
     pub action: Action,
+    pub limit: Option<LimitPlan>,
     pub timeout: Option<Duration>,
     pub retry: RetryPlan,
     pub request_headers: HeaderEdits,
@@ -244,6 +249,35 @@ pub enum Action {
         to: Vec<TemplatePart>,
         status: StatusCode,
     },
+}
+
+/// How many requests each client may make: so many in a time, evenly, and `burst` at once. Both
+/// numbers are at least 1, and a request has at least a microsecond.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LimitPlan {
+    pub requests: u32,
+    pub per: Duration,
+    pub burst: u32,
+    /// What clients are told apart by: their address, a header or a cookie.
+    pub key: HashOn,
+}
+
+impl fmt::Display for LimitPlan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let unit = match self.per.as_secs() {
+            1 => "s",
+            60 => "m",
+            _ => "h",
+        };
+        write!(f, "{}/{unit}, burst {}, by ", self.requests, self.burst)?;
+        match &self.key {
+            HashOn::ClientIp => f.write_str("client_ip"),
+            HashOn::Cookie(name) => write!(f, "cookie:{name}"),
+            HashOn::Header(name) => write!(f, "header:{name}"),
+            HashOn::Query(name) => write!(f, "query:{name}"),
+            HashOn::Path => f.write_str("path"),
+        }
+    }
 }
 
 /// A piece of a redirect's `to`.

@@ -161,6 +161,7 @@ async fn answer(mut inbox: mpsc::Receiver<Ask>) {
                 path: "/".to_owned(),
                 methods: vec![],
                 action: "pool app".to_owned(),
+                limit: None,
             }])),
             Ask::Config { reply } => drop(
                 reply.send(Document { content_type: "application/toml", text: "[pool.app]\n".to_owned() }),

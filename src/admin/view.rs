@@ -77,6 +77,9 @@ pub struct RouteView {
     pub methods: Vec<String>,
     /// `pool app`, `split app 95 app-next 5`, `respond 410` or `redirect 308`.
     pub action: String,
+    /// `50/s, burst 100, by client_ip`; nothing where any number may come.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -27,6 +27,7 @@ use crate::admin::desk::Ask;
 use crate::admin::events::Events;
 use crate::admin::handover::Offer;
 use crate::config::watch::{FilesWatch, Watch};
+use crate::limit::Heads;
 use crate::live::Live;
 use crate::plan::{Plan, StickyKey};
 use crate::pool::{Pool, Shared};
@@ -52,6 +53,7 @@ pub struct Control {
     pub shared: HashMap<String, Arc<Shared>>,
     pub keys: HashMap<String, StickyKey>,
     pub tickets: TicketsOf,
+    pub heads: Arc<Heads>,
     pub telemetry: Arc<Telemetry>,
     pub access_log: AccessLog,
     pub event_log: Option<EventLog>,

@@ -96,13 +96,15 @@ impl Control {
         let shared = shared(&plan.pools, |name| self.shared.get(name).cloned());
         let (acceptors, tickets) = secure::acceptors(&plan, &self.tickets)
             .map_err(|why| report::fault(409, "cannot_secure", format!("not reloaded: {why}")))?;
-        let connectors = secure::connectors(&plan, &self.live.load().pools)
+        let before = self.live.load_full();
+        let connectors = secure::connectors(&plan, &before.pools)
             .map_err(|why| report::fault(409, "cannot_secure", format!("not reloaded: {why}")))?;
         let carry = Carry {
             telemetry: &self.telemetry,
             vitals: &vitals,
             shared: &shared,
             keys: &keys,
+            before: Some(&before),
             acceptors,
             connectors,
         };
@@ -129,6 +131,7 @@ impl Control {
         }
         self.keys = keys;
         self.tickets = tickets;
+        self.heads.set_limit(self.plan.server.max_head_memory);
         self.files.follow(files);
         let shared_before = std::mem::replace(&mut self.shared, shared);
         self.generation += 1;

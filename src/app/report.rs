@@ -12,7 +12,9 @@ use crate::admin::view::{
 };
 use crate::config::Problems;
 use crate::drain::Phase;
-use crate::plan::{Action, BackendAddress, CertificatePlan, HostPattern, PathPattern, PoolPlan, RoutePlan};
+use crate::plan::{
+    Action, BackendAddress, CertificatePlan, HostPattern, LimitPlan, PathPattern, PoolPlan, RoutePlan,
+};
 use crate::pool::health::Health;
 use crate::pool::status::Standing;
 use crate::proxy::unix_now;
@@ -230,6 +232,7 @@ impl Control {
                 gauges.push(Gauge::new(&metrics::CERTIFICATE_EXPIRY, labels, facts.not_after as f64));
             }
         }
+        gauges.push(Gauge::new(&metrics::HEAD_BYTES, [], self.heads.held() as f64));
         gauges.push(Gauge::new(&metrics::CONFIG_DRIFT, [], self.drift().len() as f64));
         gauges
     }
@@ -309,6 +312,7 @@ fn route(plan: &RoutePlan) -> RouteView {
         },
         methods: plan.methods.iter().map(ToString::to_string).collect(),
         action,
+        limit: plan.limit.as_ref().map(LimitPlan::to_string),
     }
 }
 

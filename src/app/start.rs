@@ -25,6 +25,7 @@ use crate::admin::desk::Desk;
 use crate::admin::events::Events;
 use crate::config::watch::FilesWatch;
 use crate::config::{self, Compiled};
+use crate::limit::Heads;
 use crate::listen::{self, Descriptors};
 use crate::live::build::{Carry, snapshot};
 use crate::telemetry::{AccessLog, Telemetry};
@@ -60,6 +61,7 @@ impl Pintle {
             0 => descriptor_limit(),
             limit => limit,
         });
+        let heads = Heads::new(plan.server.max_head_memory);
         let telemetry = Telemetry::new(threads);
         let access_log =
             AccessLog::start(&plan.log.access, telemetry.clone()).map_err(cannot("open the access log"))?;
@@ -92,6 +94,7 @@ impl Pintle {
             vitals: &vitals,
             shared: &shared,
             keys: &keys,
+            before: None,
             acceptors,
             connectors,
         };
@@ -117,6 +120,7 @@ impl Pintle {
                 log: access_log.sink(),
                 evidence: evidence_tx.clone(),
                 descriptors: descriptors.clone(),
+                heads: heads.clone(),
                 inbox,
                 others: workers.clone(),
                 loads: loads.clone(),
@@ -141,6 +145,7 @@ impl Pintle {
             shared,
             keys,
             tickets,
+            heads,
             telemetry,
             access_log,
             event_log: options.event_log,

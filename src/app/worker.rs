@@ -22,6 +22,7 @@ use tokio::task::AbortHandle;
 
 use crate::http::serve::{Served, http1, http2};
 use crate::http::timer::{Timer, Wheel};
+use crate::limit::Heads;
 use crate::listen::io::Io;
 use crate::listen::tls::MAX_HANDSHAKES;
 use crate::listen::{Descriptors, accept};
@@ -83,6 +84,7 @@ pub struct Kit {
     pub log: Sink,
     pub evidence: mpsc::Sender<Evidence>,
     pub descriptors: Arc<Descriptors>,
+    pub heads: Arc<Heads>,
     pub inbox: mpsc::Receiver<Order>,
     /// Every thread's inbox and number of connections, this one's included.
     pub others: Vec<mpsc::Sender<Order>>,
@@ -120,6 +122,7 @@ async fn run(kit: Kit) {
         proxy,
         wheel: wheel.clone(),
         descriptors: kit.descriptors,
+        heads: kit.heads,
         others: kit.others,
         loads: kit.loads,
         handshakes: Semaphore::new(MAX_HANDSHAKES),
@@ -145,6 +148,7 @@ struct Worker {
     proxy: Rc<Proxy>,
     wheel: Wheel,
     descriptors: Arc<Descriptors>,
+    heads: Arc<Heads>,
     others: Vec<mpsc::Sender<Order>>,
     loads: Arc<[Load]>,
     /// One for each TLS handshake that may be under way.
@@ -284,9 +288,9 @@ impl Worker {
             match serving.await {
                 Served::HalfHead(half) => {
                     // Boxed: most heads come whole.
-                    match Box::pin(half.whole(&visitor.conn, &visitor.limits)).await {
-                        Some(whole) => io = whole,
-                        None => return self.ended(&visitor, Served::SlowHead),
+                    match Box::pin(half.whole(&visitor.conn, &visitor.limits, &self.heads)).await {
+                        Ok(whole) => io = whole,
+                        Err(served) => return self.ended(&visitor, served),
                     }
                     continue;
                 }
@@ -305,7 +309,8 @@ impl Worker {
         let handle = |request| Box::pin(proxy.clone().handle(guest.clone(), request));
         let trusted = visitor.peer(&proxy.view().snapshot).trusted();
         let max_resets = (!trusted).then_some(visitor.limits.max_resets_per_second);
-        let serving = http2::connection(io, &visitor.conn, &visitor.limits, max_resets, handle);
+        let (conn, limits) = (&visitor.conn, &visitor.limits);
+        let serving = http2::connection(io, conn, limits, max_resets, &self.heads, handle);
         let served = Box::pin(serving).await;
         self.ended(&visitor, served);
     }
@@ -320,6 +325,7 @@ impl Worker {
             }
             Served::Silent => Rejection::FirstByteTimeout,
             Served::SlowHead => Rejection::HeaderTimeout,
+            Served::NoRoom => Rejection::MaxHeadMemory,
             Served::Flood => Rejection::Flood,
         };
         visitor.series.rejected(self.proxy.thread, reason);

@@ -87,6 +87,7 @@ fn unit(schema: &Value, value: &DeValue<'_>) -> Option<&'static str> {
         Some("duration") if plain => Some("s"),
         Some("size") if plain => Some("B"),
         Some("rate") if plain => Some("B/s"),
+        Some("request-rate") if plain => Some("/s"),
         _ => None,
     }
 }

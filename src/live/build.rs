@@ -2,14 +2,17 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
 
-use super::{Route, Snapshot, Target};
+use super::{Limit, Route, Snapshot, Target};
 use crate::http::forwarded::Trust;
+use crate::http::part::Part;
+use crate::limit::{Clients, Quota, Rates};
 use crate::listen::tls::Acceptor;
-use crate::plan::{Action, Plan, PoolPlan, RoutePlan, StickyKey};
+use crate::plan::{Action, LimitPlan, ListenerPlan, Plan, PoolPlan, RoutePlan, StickyKey};
 use crate::pool::affinity::{Affinity, Sealer};
 use crate::pool::backend::{Backend, Vitals};
 use crate::pool::policy::KeyHasher;
@@ -28,6 +31,8 @@ pub struct Carry<'a> {
     pub shared: &'a HashMap<String, Arc<Shared>>,
     /// Generated keys of pools whose file names none.
     pub keys: &'a HashMap<String, StickyKey>,
+    /// What clients have used of their limits goes on.
+    pub before: Option<&'a Snapshot>,
     /// By listener: every one of the plan that speaks TLS is in it.
     pub acceptors: HashMap<String, Acceptor>,
     /// By pool: every one of the plan whose backends speak TLS is in it.
@@ -38,7 +43,9 @@ pub struct Carry<'a> {
 pub fn snapshot(plan: Plan, generation: u64, carry: Carry<'_>) -> Snapshot {
     let pools: Vec<_> = plan.pools.iter().map(|pool| Arc::new(build_pool(pool, &carry))).collect();
     let places: HashMap<_, _> = plan.pools.iter().enumerate().map(|(at, pool)| (&*pool.name, at)).collect();
-    let routes = plan.routes.iter().map(|route| build_route(route, &places, carry.telemetry)).collect();
+    let routes = plan.routes.iter().map(|route| build_route(route, &places, &carry)).collect();
+    let clients = plan.listeners.iter().filter_map(|listener| build_clients(listener, carry.before));
+    let clients = clients.collect();
     let entries = plan.routes.iter().enumerate().map(|(place, route)| Entry {
         scheme: route.scheme,
         hosts: route.hosts.clone(),
@@ -50,6 +57,7 @@ pub fn snapshot(plan: Plan, generation: u64, carry: Carry<'_>) -> Snapshot {
         generation,
         router: Router::build(entries),
         routes,
+        clients,
         pools,
         acceptors: carry.acceptors,
         subject_headers: subject_headers(&plan),
@@ -95,7 +103,27 @@ fn build_pool(plan: &PoolPlan, carry: &Carry<'_>) -> Pool {
     )
 }
 
-fn build_route(plan: &RoutePlan, places: &HashMap<&str, usize>, telemetry: &Telemetry) -> Route {
+/// Counts the connections of each client, where there is a limit. Those of before are still open.
+fn build_clients(plan: &ListenerPlan, before: Option<&Snapshot>) -> Option<(String, Arc<Clients>)> {
+    if plan.limits.max_connections_per_client == 0 {
+        return None;
+    }
+    let known = before.and_then(|before| before.clients.get(&plan.name)).cloned();
+    Some((plan.name.clone(), known.unwrap_or_default()))
+}
+
+/// A client that is over a limit stays so when the limit's numbers change, as far as they let it be;
+/// only what clients are told apart by makes all of them new.
+fn build_limit(route: &RoutePlan, plan: &LimitPlan, before: Option<&Snapshot>) -> Limit {
+    let known = before.into_iter().flat_map(|before| &before.routes);
+    let mut known = known.filter(|known| known.plan.name == route.name);
+    let same = |known: &RoutePlan| known.limit.as_ref().is_some_and(|limit| limit.key == plan.key);
+    let rates = known.find(|known| same(&known.plan)).and_then(|known| known.limit.as_ref());
+    let rates = rates.map_or_else(|| Arc::new(Rates::new(Instant::now())), |limit| limit.rates.clone());
+    Limit { quota: Quota::new(plan), part: Part::new(&plan.key), rates }
+}
+
+fn build_route(plan: &RoutePlan, places: &HashMap<&str, usize>, carry: &Carry<'_>) -> Route {
     let shares = match &plan.action {
         Action::Forward(pool) => vec![(pool.clone(), 1)],
         Action::Split(shares) => shares.clone(),
@@ -104,7 +132,7 @@ fn build_route(plan: &RoutePlan, places: &HashMap<&str, usize>, telemetry: &Tele
     let dealt = shares.iter().enumerate().map(|(place, (pool, share))| (pool.as_str(), *share, place));
     let targets = shares.iter().map(|(name, _)| Target {
         pool: places[name.as_str()],
-        series: telemetry.route(&plan.name, name),
+        series: carry.telemetry.route(&plan.name, name),
         name: name.clone(),
     });
     Route {
@@ -114,7 +142,8 @@ fn build_route(plan: &RoutePlan, places: &HashMap<&str, usize>, telemetry: &Tele
             Action::Respond { body, .. } => body.clone().into(),
             _ => Bytes::new(),
         },
-        series: telemetry.route(&plan.name, ""),
+        series: carry.telemetry.route(&plan.name, ""),
+        limit: plan.limit.as_ref().map(|limit| build_limit(plan, limit, carry.before)),
         plan: plan.clone(),
     }
 }

@@ -15,8 +15,11 @@ use std::time::Instant;
 use arc_swap::{ArcSwap, Cache};
 use bytes::Bytes;
 use http::HeaderName;
+use http::request::Parts;
 
 use crate::http::forwarded::Trust;
+use crate::http::part::Part;
+use crate::limit::{Clients, Key, Quota, Rates, Verdict};
 use crate::listen::Descriptors;
 use crate::listen::tls::Acceptor;
 use crate::plan::{IpPrefix, Plan, RoutePlan};
@@ -45,6 +48,8 @@ pub struct Snapshot {
     /// Finds the place of a route.
     pub router: Router<usize>,
     pub routes: Vec<Route>,
+    /// By listener: those that limit how many connections a client may have.
+    pub clients: HashMap<String, Arc<Clients>>,
     pub pools: Vec<Arc<Pool>>,
     /// How listeners shake hands, by name; none for those in the clear.
     pub acceptors: HashMap<String, Acceptor>,
@@ -73,6 +78,22 @@ pub struct Route {
     pub body: Bytes,
     /// Counts what never reached a pool.
     pub series: Arc<RouteSeries>,
+    pub limit: Option<Limit>,
+}
+
+/// How many requests a route takes from each client, and what they have used of that.
+pub struct Limit {
+    quota: Quota,
+    part: Part,
+    rates: Arc<Rates>,
+}
+
+impl Limit {
+    /// One more request. Who lacks what clients are told apart by is known by its address.
+    pub fn ask(&self, parts: &Parts, client: IpAddr, now: Instant) -> Verdict {
+        let key = self.part.of(parts).map_or(Key::Client(client), Key::Said);
+        self.rates.ask(self.quota, key, now)
+    }
 }
 
 /// A pool that a route leads to.

@@ -3,6 +3,7 @@
 //! Clients get a status and a short fixed sentence; the cause goes to the log.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use http::StatusCode;
 
@@ -26,6 +27,10 @@ pub enum ProxyError {
     NoRoute {
         host: String,
         path: String,
+    },
+    /// Its client is over the route's limit, and has to wait so long.
+    RateLimited {
+        wait: Duration,
     },
     /// Nobody is up and the pool holds nobody (any more).
     NoBackend {
@@ -65,6 +70,7 @@ impl ProxyError {
             Self::SlowUpload => StatusCode::REQUEST_TIMEOUT,
             Self::BrokenUpload => StatusCode::BAD_REQUEST,
             Self::NoRoute { .. } => StatusCode::NOT_FOUND,
+            Self::RateLimited { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::NoBackend { .. } | Self::Full { .. } | Self::HoldTimeout { .. } | Self::Cut => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
@@ -91,7 +97,7 @@ impl ProxyError {
             {
                 grpc::Status::DeadlineExceeded
             }
-            Self::TooLarge => grpc::Status::ResourceExhausted,
+            Self::TooLarge | Self::RateLimited { .. } => grpc::Status::ResourceExhausted,
             Self::Panic => grpc::Status::Internal,
             _ => grpc::Status::of_http(self.status()),
         }
@@ -109,6 +115,7 @@ impl ProxyError {
             Self::TooLarge => End::TooLarge,
             Self::SlowUpload => End::IdleTimeout,
             Self::NoRoute { .. } | Self::NoUpgrade { .. } | Self::Panic => End::Ok,
+            Self::RateLimited { .. } => End::RateLimited,
             Self::NoBackend { .. } | Self::Full { .. } => End::NoBackend,
             Self::HoldTimeout { .. } => End::HoldTimeout,
             Self::Cut => End::Drained,
@@ -139,6 +146,10 @@ impl ProxyError {
             Self::BrokenUpload => ("bad_request", "the request's body broke off".into()),
             Self::NoRoute { host, path } => {
                 ("no_route", format!("no route for host `{host}` and path `{path}`").into())
+            }
+            Self::RateLimited { .. } => {
+                let seconds = self.retry_after().unwrap_or_default();
+                ("rate_limited", format!("too many requests; the next may come in {seconds} s").into())
             }
             Self::NoBackend { pool } => {
                 ("no_backend", format!("every backend of pool {pool} is down or draining").into())
@@ -189,6 +200,16 @@ impl ProxyError {
             ),
             Self::Cut => ("drained", "this proxy is shutting down".into()),
             Self::Panic => ("internal", "the proxy made a mistake; it is logged".into()),
+        }
+    }
+
+    /// In how many whole seconds the same request may come again, where that is known.
+    pub fn retry_after(&self) -> Option<u64> {
+        match self {
+            Self::RateLimited { wait } => {
+                Some(wait.as_secs().saturating_add(u64::from(wait.subsec_nanos() > 0)).max(1))
+            }
+            _ => None,
         }
     }
 

@@ -7,6 +7,7 @@ mod affinity;
 mod error;
 mod exchange;
 mod forward;
+mod limit;
 mod line;
 mod message;
 mod retry;
@@ -23,7 +24,7 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, EXPECT, HeaderValue, LOCATION, SET_COOKIE};
+use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, EXPECT, HeaderValue, LOCATION, RETRY_AFTER, SET_COOKIE};
 use http::{Request, Response, StatusCode, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
@@ -230,6 +231,10 @@ impl Proxy {
             };
             let route = &view.snapshot.routes[*place];
             exchange.route = Some(*place);
+            // Once: who was held and starts over has been let in.
+            if message.held_since.is_none() {
+                limit::admit(exchange, route, &message.parts)?;
+            }
             match &route.plan.action {
                 Action::Respond { status, .. } if status.is_success() && message.is_connect() => {
                     return Err(ProxyError::BadRequest(BadRequest::Tunnel));
@@ -354,6 +359,9 @@ fn refuse(mut exchange: Box<Exchange>, error: &ProxyError) -> Response<Body> {
     };
     let fields = response.headers_mut();
     fields.insert(&X_REQUEST_ID, exchange.id_value());
+    if let Some(seconds) = error.retry_after() {
+        fields.insert(RETRY_AFTER, seconds.into());
+    }
     if status == StatusCode::METHOD_NOT_ALLOWED {
         fields.insert(ALLOW, HeaderValue::from_static(check::ALLOW));
     }

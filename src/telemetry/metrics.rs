@@ -71,6 +71,7 @@ catalogue! {
     LISTENER_CONNECTIONS "pintle_listener_connections" Gauge ["listener"] "Open client connections."
     LISTENER_CONNECTIONS_TOTAL "pintle_listener_connections_total" Counter ["listener"] "Client connections accepted."
     LISTENER_REJECTED "pintle_listener_rejected_total" Counter ["listener" "reason"] "Connections and request heads turned away before any route saw them."
+    HEAD_BYTES "pintle_partial_head_bytes" Gauge [] "Bytes of request heads that have not come whole."
     CERTIFICATE_EXPIRY "pintle_certificate_expiry_timestamp_seconds" Gauge ["listener" "name" "file"] "When a certificate expires, in seconds since the epoch."
     PROXY_OVERHEAD "pintle_proxy_overhead_seconds" Histogram ["listener"] "Pintle's own share of a request: its duration without the wait for clients and backends."
 
@@ -79,6 +80,8 @@ catalogue! {
     REQUEST_DURATION "pintle_request_duration_seconds" Histogram ["route" "pool"] "From a request's first byte to the last byte of its response."
     REQUEST_BYTES "pintle_request_bytes_total" Counter ["route"] "Bytes of request bodies."
     RESPONSE_BYTES "pintle_response_bytes_total" Counter ["route"] "Bytes of response bodies."
+    RATE_LIMITED "pintle_rate_limited_total" Counter ["route"] "Requests refused because their client was over the route's limit."
+    RATE_DISPLACED "pintle_rate_limit_displaced_total" Counter ["route"] "Clients forgotten before their time because too many were known to the route's limit."
 
     // Pools.
     REQUEST_ENDS "pintle_request_ends_total" Counter ["pool" "end"] "Exchanges by how they ended."

@@ -35,6 +35,8 @@ struct Share {
     duration: Histogram,
     request_bytes: Counter,
     response_bytes: Counter,
+    rate_limited: Counter,
+    rate_displaced: Counter,
 }
 
 impl RouteSeries {
@@ -50,6 +52,16 @@ impl RouteSeries {
         share.duration.observe(exchange.duration);
         share.request_bytes.add(exchange.request_bytes);
         share.response_bytes.add(exchange.response_bytes);
+    }
+
+    /// A request was refused: its client was over the limit.
+    pub fn rate_limited(&self, thread: usize) {
+        self.threads.of(thread).rate_limited.add(1);
+    }
+
+    /// To take a client into account, another was forgotten before its time.
+    pub fn rate_displaced(&self, thread: usize) {
+        self.threads.of(thread).rate_displaced.add(1);
     }
 
     pub fn totals(&self) -> Totals {
@@ -150,12 +162,14 @@ pub(super) fn write(page: &mut Page, routes: &Living<RouteSeries>) {
             samples.distribution(&[route, pool], &series.threads.distribution(|share| &share.duration));
         }
     });
-    page.family(&metrics::REQUEST_BYTES, |samples| bytes(samples, routes, |share| &share.request_bytes));
-    page.family(&metrics::RESPONSE_BYTES, |samples| bytes(samples, routes, |share| &share.response_bytes));
+    page.family(&metrics::REQUEST_BYTES, |samples| sums(samples, routes, |share| &share.request_bytes));
+    page.family(&metrics::RESPONSE_BYTES, |samples| sums(samples, routes, |share| &share.response_bytes));
+    page.family(&metrics::RATE_LIMITED, |samples| sums(samples, routes, |share| &share.rate_limited));
+    page.family(&metrics::RATE_DISPLACED, |samples| sums(samples, routes, |share| &share.rate_displaced));
 }
 
-/// A split route has a series for each pool; its bytes are one sum.
-fn bytes(
+/// A split route has a series for each pool; what is counted for the route is one sum.
+fn sums(
     samples: &mut super::exposition::Samples<'_>,
     routes: &Living<RouteSeries>,
     count: fn(&Share) -> &Counter,

@@ -114,6 +114,10 @@ words! {
         UntrustedProxy = "untrusted_proxy",
         HeaderTimeout = "header_timeout",
         MaxConnections = "max_connections",
+        /// Its client has as many as it may have.
+        MaxConnectionsPerClient = "max_connections_per_client",
+        /// Heads that have not come whole hold all the memory that they may.
+        MaxHeadMemory = "max_head_memory",
         Flood = "flood",
     }
 

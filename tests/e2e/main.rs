@@ -22,6 +22,7 @@ mod hold;
 mod hostile;
 mod http2;
 mod hygiene;
+mod limits;
 mod max_forwards;
 mod max_in_flight;
 mod outlier;

@@ -134,5 +134,6 @@ fn limits(listener: &Listener) -> ListenerLimits {
         min_body_rate: listener.min_body_rate.value.0,
         max_streams: listener.http2.max_streams,
         max_resets_per_second: listener.http2.max_resets_per_second,
+        max_connections_per_client: listener.max_connections_per_client,
     }
 }

@@ -50,6 +50,7 @@ impl Compiler<'_, '_> {
             state_dir: server.state_dir.map(|path| self.path(&path.value.0)),
             workers: server.workers,
             max_connections: server.max_connections,
+            max_head_memory: usize::try_from(server.max_head_memory.value.0).unwrap_or(usize::MAX),
             watch: server.watch,
             trusted_proxies: server.trusted_proxies.into_iter().map(|net| net.value).collect(),
             client_ip_from: server.client_ip_from.0,

@@ -8,10 +8,12 @@ use http::{HeaderName, HeaderValue, Method, StatusCode};
 use super::Compiler;
 use crate::config::findings::Finding;
 use crate::config::place::{Place, quoted, quoted_key, shown};
-use crate::config::schema::{self, Edits, Respond, Retry, RetryOn};
-use crate::config::spelling::Spelled;
+use crate::config::schema::{self, Edits, Limit, Respond, Retry, RetryOn};
+use crate::config::spelling::{RequestRate, Spelled};
 use crate::config::suggest;
-use crate::plan::{Action, HeaderEdits, HostPattern, PathPattern, PoolPlan, RetryPlan, RoutePlan, Scheme};
+use crate::plan::{
+    Action, HeaderEdits, HostPattern, LimitPlan, PathPattern, PoolPlan, RetryPlan, RoutePlan, Scheme,
+};
 
 /// Headers that belong to one connection or to the framing of a message.
 const OWN: [HeaderName; 8] = [
@@ -24,6 +26,9 @@ const OWN: [HeaderName; 8] = [
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-connection"),
 ];
+
+/// As many as the file may ask for itself.
+const MAX_BURST: u32 = 1_000_000;
 
 pub(crate) fn leads_to(route: &RoutePlan, pool: &str) -> bool {
     match &route.action {
@@ -114,6 +119,7 @@ impl Compiler<'_, '_> {
             hosts,
             path: route.path.value,
             methods,
+            limit: route.limit.map(limit),
             timeout: route.timeout.value,
             retry: retry(&route.retry),
             request_headers: self.edits(&route.request_headers, &place.at("request_headers"), true),
@@ -275,6 +281,7 @@ pub(crate) struct Half {
     pub(crate) hosts: Vec<HostPattern>,
     pub(crate) path: PathPattern,
     pub(crate) methods: Vec<Method>,
+    limit: Option<LimitPlan>,
     timeout: Duration,
     retry: RetryPlan,
     request_headers: HeaderEdits,
@@ -291,6 +298,7 @@ impl Half {
             path: self.path,
             methods: self.methods,
             action: self.action.expect("only routes with an action are finished"),
+            limit: self.limit,
             timeout: (!self.timeout.is_zero()).then_some(self.timeout),
             retry: self.retry,
             request_headers: self.request_headers,
@@ -298,6 +306,13 @@ impl Half {
             tunnel_idle_timeout: self.tunnel_idle_timeout,
         }
     }
+}
+
+/// Without a `burst`, what a whole second, minute or hour may bring may come at once.
+fn limit(limit: Limit) -> LimitPlan {
+    let RequestRate { requests, per } = limit.rate.value;
+    let burst = limit.burst.unwrap_or(requests.min(MAX_BURST));
+    LimitPlan { requests, per, burst, key: limit.key.value.0 }
 }
 
 fn retry(retry: &Retry) -> RetryPlan {

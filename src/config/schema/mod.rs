@@ -14,7 +14,7 @@ mod words;
 
 pub(crate) use json::{annotated, published};
 pub(crate) use pool::{Backend, Connections, Health, Key, Pool, Sticky, Timeouts};
-pub(crate) use route::{Edits, Respond, Retry, Route};
+pub(crate) use route::{Edits, Limit, Respond, Retry, Route};
 pub(crate) use tls::{BackendTls, CertificateFiles, Tls};
 pub(crate) use words::{Policy, Protocol, RetryOn, SecureWord};
 
@@ -61,6 +61,9 @@ pub(crate) struct Server {
     /// Descriptors for connections; 0 means 90 % of RLIMIT_NOFILE.
     #[schemars(range(min = 0, max = 10_000_000))]
     pub(crate) max_connections: usize,
+    /// Bytes that request heads may hold which have not come whole, over all connections.
+    #[schemars(extend("x-min" = "64KiB", "x-max" = "64GiB"))]
+    pub(crate) max_head_memory: Spelled<Size>,
     /// Reload when this file changes.
     pub(crate) watch: bool,
     /// Whose forwarding headers and PROXY headers are believed: networks or addresses.
@@ -81,6 +84,7 @@ impl Default for Server {
             state_dir: None,
             workers: 0,
             max_connections: 0,
+            max_head_memory: spelled("64MiB"),
             watch: true,
             trusted_proxies: Vec::new(),
             client_ip_from: OneOf(ClientIpFrom::XForwardedFor),
@@ -187,6 +191,9 @@ pub(crate) struct Listener {
     pub(crate) max_body: Spelled<Size>,
     /// Of a request's body, averaged over 10 s in which the client is waited for; slower is a 408. 0B/s means any.
     pub(crate) min_body_rate: Spelled<Rate>,
+    /// Connections that a client has at a time, by its address (IPv6: /64); none in `trusted_proxies` is counted. 0 means no limit.
+    #[schemars(range(min = 0, max = 1_000_000))]
+    pub(crate) max_connections_per_client: u32,
     /// Limits of one HTTP/2 connection.
     pub(crate) http2: Http2,
 }
@@ -223,6 +230,7 @@ impl Default for Listener {
             max_headers: 100,
             max_body: spelled("0B"),
             min_body_rate: spelled("240B/s"),
+            max_connections_per_client: 0,
             http2: Http2::default(),
         }
     }

@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::words::RetryOn;
-use crate::config::spelling::{Name, OneOf, Spelled, Template, spelled};
+use crate::config::spelling::{LimitKey, Name, OneOf, RequestRate, Spelled, Template, spelled};
 use crate::plan::{HostPattern, PathPattern, Scheme};
 
 #[derive(Deserialize, Serialize, JsonSchema)]
@@ -33,6 +33,8 @@ pub(crate) struct Route {
     pub(crate) respond: Option<Respond>,
     /// Another place to go to.
     pub(crate) redirect: Option<Redirect>,
+    /// How many requests each client may make.
+    pub(crate) limit: Option<Limit>,
     /// The whole wait for a response head, all attempts together; 0s means no limit.
     #[schemars(extend("x-max" = "24h"))]
     pub(crate) timeout: Spelled<Duration>,
@@ -58,6 +60,7 @@ impl Default for Route {
             split: None,
             respond: None,
             redirect: None,
+            limit: None,
             timeout: spelled("0s"),
             retry: Retry::default(),
             request_headers: Edits::default(),
@@ -65,6 +68,24 @@ impl Default for Route {
             websocket: Websocket::default(),
         }
     }
+}
+
+#[derive(Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Limit {
+    /// Requests in a second, a minute or an hour: `50/s`, `600/m`, `1000/h`. They may come evenly; what is more is a 429.
+    pub(crate) rate: Spelled<RequestRate>,
+    /// How many may come at once. Unset: as many as `rate` says.
+    #[serde(default)]
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub(crate) burst: Option<u32>,
+    /// What clients are told apart by: client_ip (IPv6: /64), header:NAME or cookie:NAME; who lacks it, by its address.
+    #[serde(default = "client_ip")]
+    pub(crate) key: Spelled<LimitKey>,
+}
+
+fn client_ip() -> Spelled<LimitKey> {
+    spelled("client_ip")
 }
 
 #[derive(Deserialize, Serialize, JsonSchema)]

@@ -7,12 +7,14 @@
 
 mod address;
 mod http;
+mod limit;
 mod log;
 mod name;
 mod route;
 mod units;
 
 pub(crate) use address::{HostName, ServerName, names_a_port};
+pub(crate) use limit::{LimitKey, RequestRate};
 pub(crate) use log::LogLevel;
 pub(crate) use name::{CookieDomain, CookieName, CookiePath, EnvName, FilePath, KeyId, Name, default_cookie};
 pub(crate) use route::{ProbePath, ServiceName, Template};
@@ -111,6 +113,8 @@ pub(crate) const FORMATS: &[Format] = &[
     format::<HeaderValue>(),
     format::<StatusSet>(),
     format::<HashOn>(),
+    format::<LimitKey>(),
+    format::<RequestRate>(),
     format::<HostHeader>(),
     format::<LogLevel>(),
     format::<LogOutput>(),

@@ -18,6 +18,7 @@ fn two_lines_are_a_whole_configuration() {
             state_dir: None,
             workers: 0,
             max_connections: 0,
+            max_head_memory: 64 * 1024 * 1024,
             watch: true,
             trusted_proxies: vec![],
             client_ip_from: ClientIpFrom::XForwardedFor,
@@ -49,6 +50,7 @@ fn two_lines_are_a_whole_configuration() {
         min_body_rate: 240,
         max_streams: 128,
         max_resets_per_second: 100,
+        max_connections_per_client: 0,
     };
     let bind = vec!["127.0.0.1:8080".parse().unwrap()];
     let protocols = Protocols { http1: true, http2: false };
@@ -72,6 +74,7 @@ fn two_lines_are_a_whole_configuration() {
             path: PathPattern::Prefix("/".into()),
             methods: vec![],
             action: Action::Forward("app".into()),
+            limit: None,
             timeout: None,
             retry: RetryPlan {
                 attempts: 2,
@@ -185,6 +188,7 @@ hosts = ["Admin.internal"]
 bind = ["127.0.0.1:0", "[::1]:8080"]
 max_body = "1MB"
 min_body_rate = "0B/s"
+max_connections_per_client = 20
 [listener.a]
 bind = "127.0.0.1:0"
 [pool.z]
@@ -213,6 +217,7 @@ path = "=/Cart"
 methods = ["GET", "PURGE"]
 split = { z = 95, a = 5 }
 timeout = "3s"
+limit = { rate = "600/m", key = "header:X-Api-Key" }
 retry = { attempts = 1, on = ["504", "502"], budget = 0.5 }
 request_headers = { set = { X-Tenant = "shop" }, remove = ["x-internal"] }
 [[route]]
@@ -235,6 +240,7 @@ redirect = { to = "/new{path_and_query}" }
     assert_eq!(names, ["b", "a"], "in the order of the file");
     let limits = &plan.listeners[0].limits;
     assert_eq!((plan.listeners[0].bind.len(), limits.max_body, limits.min_body_rate), (2, 1_000_000, 0));
+    assert_eq!(limits.max_connections_per_client, 20);
 
     let pool = plan.pool("z").unwrap();
     let address = BackendAddress::Name { host: "app.internal".into(), port: 9001 };
@@ -264,6 +270,8 @@ redirect = { to = "/new{path_and_query}" }
     assert_eq!(split.methods, [Method::GET, Method::from_bytes(b"PURGE").unwrap()]);
     assert_eq!(split.action, Action::Split(vec![("a".into(), 5), ("z".into(), 95)]));
     assert_eq!((split.timeout, split.retry.attempts, split.retry.connect), (Some(3 * SECOND), 1, false));
+    let key = HashOn::Header("x-api-key".parse().unwrap());
+    assert_eq!(split.limit, Some(LimitPlan { requests: 600, per: 60 * SECOND, burst: 600, key }));
     assert_eq!(split.retry.statuses, [502, 504]);
     assert_eq!(split.retry.budget, 0.5);
     assert_eq!(split.request_headers.set[0].0, "x-tenant");

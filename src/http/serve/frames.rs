@@ -65,6 +65,8 @@ pub struct Frames {
     inside: Kind,
     /// A header block has begun and not ended.
     block: bool,
+    /// Bytes of what is only half there.
+    half: usize,
 }
 
 impl Frames {
@@ -75,7 +77,7 @@ impl Frames {
 
     /// From our first byte on.
     pub fn of_server() -> Self {
-        Self { preface: 0, part: [0; HEADER], have: 0, left: 0, inside: Kind::Other, block: false }
+        Self { preface: 0, part: [0; HEADER], have: 0, left: 0, inside: Kind::Other, block: false, half: 0 }
     }
 
     /// Goes on to the end of `bytes`, and tells of every frame whose header is whole, and whether a
@@ -89,6 +91,7 @@ impl Frames {
                 let skipped = bytes.len().min(usize::try_from(self.left).unwrap_or(usize::MAX));
                 self.left -= skipped as u32;
                 bytes = &bytes[skipped..];
+                self.note(skipped);
                 continue;
             }
             let (in_header, have) = (self.left == 0, usize::from(self.have));
@@ -104,7 +107,12 @@ impl Frames {
                 self.have = 0;
                 if in_header { self.begin(&mut seen) } else { self.setting(whole, &mut seen) }
             }
+            self.note(taken);
         }
+    }
+
+    fn note(&mut self, taken: usize) {
+        self.half = if self.is_halfway() { self.half + taken } else { 0 };
     }
 
     fn begin(&mut self, seen: &mut impl FnMut(Seen, bool)) {
@@ -149,6 +157,16 @@ impl Frames {
     /// Whether something has begun that a client sends in one go: all but a body.
     pub fn is_halfway(&self) -> bool {
         self.block || self.have > 0 || (self.left > 0 && self.inside != Kind::Data)
+    }
+
+    /// Bytes of what is only half there.
+    pub fn half(&self) -> usize {
+        self.half
+    }
+
+    /// Whether the codec keeps what it has made of the first part of a header block.
+    pub fn is_in_block(&self) -> bool {
+        self.block || (self.left > 0 && self.inside == Kind::Continuation)
     }
 
     /// Whether the next byte begins a frame.
@@ -208,8 +226,10 @@ mod tests {
         let mut frames = Frames::of_server();
         fed(&mut frames, &frame(1, 0, 5));
         assert!(frames.is_between() && frames.is_halfway(), "without END_HEADERS");
-        fed(&mut frames, &frame(9, END_HEADERS, 5));
-        assert!(!frames.is_halfway());
+        fed(&mut frames, &frame(9, END_HEADERS, 5)[..12]);
+        assert_eq!((frames.half(), frames.is_in_block()), (14 + 12, true));
+        fed(&mut frames, &frame(9, END_HEADERS, 5)[12..]);
+        assert!(!frames.is_halfway() && frames.half() == 0);
         fed(&mut frames, &frame(0, 0, 5)[..12]);
         assert!(!frames.is_halfway() && !frames.is_between());
         let mut frames = Frames::of_server();

@@ -19,7 +19,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 
-use super::{Conn, HalfHead, LEAVE_AFTER, PARK_AFTER, Served, linger};
+use super::{Conn, HalfHead, LEAVE_AFTER, PARK_AFTER, Served, head, linger};
 use crate::http::timer::Wake;
 use crate::listen::io::Io;
 use crate::plan::ListenerLimits;
@@ -27,9 +27,6 @@ use crate::plan::ListenerLimits;
 /// hyper reads heads and bodies into one buffer: larger than any head we accept, and small
 /// enough that a stalled download does not hold a megabyte.
 const MAX_BUFFER: usize = 64 * 1024;
-
-const SLOW_HEAD: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 36\r\n\
-content-type: text/plain\r\n\r\n408 header_timeout: too slow a head\n";
 
 /// Serves requests until the connection ends or has been idle for [`PARK_AFTER`].
 pub async fn connection<H, F, B>(io: Io, conn: &Rc<Conn>, limits: &ListenerLimits, handle: H) -> Served
@@ -88,7 +85,7 @@ where
         }
         (Verdict::Done(Err(error)), _) if error.is_parse() => Served::Refused(error),
         (Verdict::SlowHead, Some(parts)) => {
-            refuse_slow_head(parts.io, conn).await;
+            head::refuse_slow(parts.io, conn).await;
             Served::SlowHead
         }
         (Verdict::Silent, Some(parts)) => {
@@ -106,9 +103,9 @@ where
 }
 
 /// The send buffer is empty, so this short answer goes out whole or not at all.
-pub async fn refuse_slow_head(mut io: Io, conn: &Conn) {
+pub async fn refuse_head(mut io: Io, conn: &Conn, text: &[u8]) {
     std::future::poll_fn(|cx| {
-        let _ = pin!(&mut io).poll_write(cx, SLOW_HEAD);
+        let _ = pin!(&mut io).poll_write(cx, text);
         Poll::Ready(())
     })
     .await;

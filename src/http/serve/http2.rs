@@ -11,6 +11,7 @@ use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -26,6 +27,7 @@ use hyper_util::rt::TokioTimer;
 use super::watched::{Gauge, Watched};
 use super::{Conn, LEAVE_AFTER, Served, linger};
 use crate::http::timer::Wake;
+use crate::limit::{Heads, Held};
 use crate::listen::io::Io;
 use crate::plan::ListenerLimits;
 
@@ -55,6 +57,7 @@ pub async fn connection<H, F, B>(
     conn: &Rc<Conn>,
     limits: &ListenerLimits,
     max_resets: Option<u32>,
+    heads: &Arc<Heads>,
     handle: H,
 ) -> Served
 where
@@ -63,7 +66,7 @@ where
     B: HttpBody<Data = Bytes> + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let gauge = Gauge::new(max_resets);
+    let gauge = Gauge::new(max_resets, Held::nothing(heads), limits.max_header_size);
     conn.patience.set(Some(limits.idle_timeout));
     let service = service_fn(|request| {
         let answer = handle(request);
@@ -108,7 +111,9 @@ where
     .await;
     drop(hyper);
     // So that a GOAWAY is read before the close resets the connection.
-    if let (Served::Refused(_) | Served::Flood, Some(stream)) = (&served, gauge.take_stream()) {
+    if let (Served::Refused(_) | Served::Flood | Served::NoRoom, Some(stream)) =
+        (&served, gauge.take_stream())
+    {
         linger(stream, conn).await;
     }
     served
@@ -215,6 +220,7 @@ impl Watch<'_> {
 
     fn end(&self, result: hyper::Result<()>) -> Served {
         match result {
+            _ if self.gauge.is_crowded() => Served::NoRoom,
             _ if self.gauge.is_flooded() => Served::Flood,
             Err(error) if self.gauge.is_broken() || is_refusal(&error) => Served::Refused(error),
             _ => Served::Closed,

@@ -171,6 +171,9 @@ pub enum Served {
     Silent,
     /// A head took longer than `header_timeout`; over HTTP/1 it was answered with 408.
     SlowHead,
+    /// Heads that have not come whole hold all the memory they may, and it wanted more; over HTTP/1
+    /// it was answered with 503.
+    NoRoom,
     /// More than anybody needs of what costs the sender nothing.
     Flood,
     /// Nothing is under way; the stream can wait without any serving state.

@@ -15,6 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::abuse::Tally;
 use super::frames::{Frames, Kind, Seen};
 use super::rules::{ENHANCE_YOUR_CALM, Rules};
+use crate::limit::Held;
 use crate::listen::stream::Stream;
 
 /// What is known of the frames on a connection.
@@ -24,6 +25,11 @@ pub struct Gauge {
     rules: RefCell<Rules>,
     tally: Cell<Tally>,
     max_resets: Option<u32>,
+    /// What is half there, of a head above all, and what the codec may make of a whole one.
+    held: RefCell<Held>,
+    max_head: usize,
+    /// There was no room for more of a head.
+    crowded: Cell<bool>,
     /// Why the client was sent away, in HTTP/2's numbers.
     broken: Cell<Option<u32>>,
     /// Frames that have begun, the parts of one header block as one.
@@ -35,14 +41,17 @@ pub struct Gauge {
 }
 
 impl Gauge {
-    /// `max_resets` in a second, or `None` for no limit.
-    pub fn new(max_resets: Option<u32>) -> Rc<Self> {
+    /// `max_resets` in a second, or `None` for no limit; `max_head` is how large a head may be.
+    pub fn new(max_resets: Option<u32>, held: Held, max_head: usize) -> Rc<Self> {
         Rc::new(Self {
             client: RefCell::new(Frames::of_client()),
             server: RefCell::new(Frames::of_server()),
             rules: RefCell::default(),
             tally: Cell::default(),
             max_resets,
+            held: RefCell::new(held),
+            max_head,
+            crowded: Cell::new(false),
             broken: Cell::new(None),
             begun: Cell::new(0),
             answered: Cell::new(0),
@@ -52,6 +61,11 @@ impl Gauge {
 
     pub fn is_flooded(&self) -> bool {
         self.broken.get() == Some(ENHANCE_YOUR_CALM)
+    }
+
+    /// Why it was sent away, if it was: there was no room for more of its heads.
+    pub fn is_crowded(&self) -> bool {
+        self.crowded.get()
     }
 
     pub fn is_broken(&self) -> bool {
@@ -94,6 +108,17 @@ impl Gauge {
             }
         });
         self.tally.set(tally);
+        self.hold();
+    }
+
+    /// Counts what is half there. A few bytes of a block can be worth a whole head, once decoded.
+    fn hold(&self) {
+        let client = self.client.borrow();
+        let half = if client.is_in_block() { client.half().max(self.max_head) } else { client.half() };
+        if !self.held.borrow_mut().set(half) && self.broken.get().is_none() {
+            self.broken.set(Some(ENHANCE_YOUR_CALM));
+            self.crowded.set(true);
+        }
     }
 
     fn wrote(&self, bytes: &[u8]) {

@@ -60,6 +60,20 @@ async fn who_speaks_no_grpc_gets_a_status_and_a_sentence() {
 }
 
 #[tokio::test]
+async fn a_call_over_the_routes_limit_is_resource_exhausted() {
+    let a = GrpcBackend::start("a").await;
+    let proxy = Proxy::start(config(&[&a], "").route("pool = \"app\"\nlimit = { rate = \"1/h\" }")).await;
+    let client = GrpcClient::new(proxy.address).await;
+    client.say("Echo", "x").await.unwrap();
+    let status = client.say("Echo", "x").await.unwrap_err();
+    assert_eq!(status.code(), Code::ResourceExhausted);
+    assert!(told(&status).starts_with("429 rate_limited"), "{}", status.message());
+    assert!(status.metadata().get("retry-after").is_some());
+    let line = proxy.ended("rate_limited").await;
+    assert_eq!(line["status"].as_u64(), Some(429));
+}
+
+#[tokio::test]
 async fn a_backend_that_takes_no_connection_is_unavailable() {
     let a = GrpcBackend::start("a").await;
     let (proxy, client) = over(&[&a], "hold = { max = 0, timeout = \"1s\" }").await;
