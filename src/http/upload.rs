@@ -4,6 +4,7 @@
 //! looks at. Answers' bodies are in `body`.
 
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -20,6 +21,9 @@ use super::replay::Replay;
 use super::timer::Wheel;
 use super::trailers;
 
+/// Bytes of a body that are read while its request waits for a backend, give or take a piece.
+const MAX_EARLY: u64 = 16 * 1024;
+
 /// A request body on its way to a backend.
 pub enum Upload {
     Empty,
@@ -27,6 +31,8 @@ pub enum Upload {
         incoming: Incoming,
         progress: Rc<Progress>,
         gate: Option<Gate>,
+        /// Its first pieces, where they were read before anybody wanted them.
+        early: VecDeque<Frame<Bytes>>,
     },
     /// From its beginning, after a backend said that it did nothing with it.
     Again(Box<Replay>),
@@ -160,6 +166,30 @@ impl std::error::Error for UploadError {
     }
 }
 
+impl Upload {
+    /// Ready when its client is found to have left before anybody wanted a byte. To notice that, the
+    /// first pieces are read, of most bodies all there are; after their end hyper sees by itself
+    /// whether the client is there. Not for one that waits to be asked.
+    pub fn poll_left(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Self::Stream { incoming, progress, gate: None, early } = self else { return Poll::Pending };
+        while lengths(early) < MAX_EARLY {
+            match std::task::ready!(Pin::new(&mut *incoming).poll_frame(cx)) {
+                Some(Ok(frame)) => early.push_back(frame),
+                Some(Err(_)) => {
+                    progress.state.set(UploadState::Failed);
+                    return Poll::Ready(());
+                }
+                None => break,
+            }
+        }
+        Poll::Pending
+    }
+}
+
+fn lengths(frames: &VecDeque<Frame<Bytes>>) -> u64 {
+    frames.iter().filter_map(Frame::data_ref).map(|data| data.len() as u64).sum()
+}
+
 impl HttpBody for Upload {
     type Data = Bytes;
     type Error = UploadError;
@@ -168,9 +198,9 @@ impl HttpBody for Upload {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
-        let (incoming, progress, gate) = match self.get_mut() {
+        let (incoming, progress, gate, early) = match self.get_mut() {
             Self::Empty => return Poll::Ready(None),
-            Self::Stream { incoming, progress, gate } => (incoming, progress, gate),
+            Self::Stream { incoming, progress, gate, early } => (incoming, progress, gate, early),
             Self::Again(replay) => return replay.poll_frame(0, cx),
         };
         if let Some(waiting) = gate {
@@ -183,7 +213,11 @@ impl HttpBody for Upload {
         if progress.state.get() == UploadState::Whole {
             progress.state.set(UploadState::Moving);
         }
-        let Poll::Ready(frame) = Pin::new(&mut *incoming).poll_frame(cx) else {
+        let next = match early.pop_front() {
+            Some(early) => Poll::Ready(Some(Ok(early))),
+            None => Pin::new(&mut *incoming).poll_frame(cx),
+        };
+        let Poll::Ready(frame) = next else {
             if progress.poll_over(cx).is_ready() {
                 return Poll::Ready(Some(Err(UploadError::Over)));
             }
@@ -201,7 +235,7 @@ impl HttpBody for Upload {
                     progress.state.set(UploadState::TooLarge);
                     return Poll::Ready(Some(Err(UploadError::TooLarge)));
                 }
-                if incoming.is_end_stream() {
+                if early.is_empty() && incoming.is_end_stream() {
                     progress.state.set(UploadState::Done);
                 }
                 Poll::Ready(Some(Ok(frame)))
@@ -220,7 +254,7 @@ impl HttpBody for Upload {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Empty => true,
-            Self::Stream { incoming, .. } => incoming.is_end_stream(),
+            Self::Stream { incoming, early, .. } => early.is_empty() && incoming.is_end_stream(),
             Self::Again(replay) => replay.is_end_stream(),
         }
     }
@@ -228,8 +262,17 @@ impl HttpBody for Upload {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Empty => SizeHint::with_exact(0),
-            Self::Stream { incoming, .. } => incoming.size_hint(),
+            Self::Stream { incoming, early, .. } => with(incoming.size_hint(), lengths(early)),
             Self::Again(replay) => replay.size_hint(),
         }
     }
+}
+
+/// The size with what has been read already.
+fn with(mut hint: SizeHint, read: u64) -> SizeHint {
+    match hint.exact() {
+        Some(rest) => hint = SizeHint::with_exact(rest + read),
+        None => hint.set_lower(hint.lower() + read),
+    }
+    hint
 }

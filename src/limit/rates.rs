@@ -171,6 +171,17 @@ mod tests {
     }
 
     #[test]
+    fn a_reading_of_the_clock_that_comes_late_opens_no_door() {
+        let now = Instant::now();
+        let at = |millis| now + Duration::from_millis(millis);
+        let (rates, quota) = (Rates::new(now), quota(1, 1, 1));
+        assert_eq!(rates.ask(quota, said("ann"), at(10_000)), Verdict::Passes);
+        assert_eq!(rates.ask(quota, said("ann"), at(5_000)), Verdict::Refused(Duration::from_secs(1)));
+        assert_eq!(rates.ask(quota, said("ann"), at(10_500)), Verdict::Refused(Duration::from_millis(500)));
+        assert_eq!(rates.ask(quota, said("ann"), at(11_000)), Verdict::Passes);
+    }
+
+    #[test]
     fn an_ipv6_network_is_one_client_and_what_is_said_is_no_address() {
         let now = Instant::now();
         let (rates, quota) = (Rates::new(now), quota(1, 60, 1));

@@ -45,7 +45,7 @@ impl Attempt<'_> {
         };
         let now = Instant::now();
         let since = *message.held_since.get_or_insert(now);
-        let ticket = message.ticket.insert(ticket);
+        message.ticket = Some(ticket);
         // Looked at only once the place in line is taken: a change before it is seen here, one
         // after it calls the ticket.
         if self.pool.is_stale() || !Rc::ptr_eq(view, &self.proxy.view()) {
@@ -61,10 +61,10 @@ impl Attempt<'_> {
             return Err(ProxyError::HoldTimeout { pool: pool.name.to_string() });
         }
         timer.set(now, left.min(self.left(exchange, now)));
-        let called = timer.limit(ticket.called()).await;
+        let called = timer.limit(message.called()).await;
         exchange.waited += now.elapsed();
         match called {
-            Ok(()) => Ok(()),
+            Ok(called) => called,
             Err(Wake::Due) => Err(ProxyError::HoldTimeout { pool: pool.name.to_string() }),
             Err(Wake::Cut) => Err(ProxyError::Cut),
         }

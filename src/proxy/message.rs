@@ -1,6 +1,9 @@
 //! A request while it looks for its backend: what came in, and what goes out.
 
+use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use http::header::{EXPECT, HOST, HeaderValue};
@@ -78,6 +81,23 @@ impl Message {
     /// Whether it is asked for by CONNECT, which any 2xx would grant.
     pub fn is_connect(&self) -> bool {
         self.upgrade.as_ref().is_some_and(Upgrade::is_connect)
+    }
+
+    /// Waits until its place in line is called. A client that has left meanwhile is not waited with:
+    /// hyper notices that where it reads, and it reads no more of a body than somebody asks for.
+    pub async fn called(&mut self) -> Result<(), ProxyError> {
+        let Self { ticket: Some(ticket), upload, expects, .. } = self else { return Ok(()) };
+        let mut called = pin!(ticket.called());
+        poll_fn(|cx| {
+            if called.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Ok(()));
+            }
+            if *expects {
+                return Poll::Pending;
+            }
+            upload.poll_left(cx).map(|()| Err(ProxyError::BrokenUpload))
+        })
+        .await
     }
 
     /// The request as it goes to a backend. Where it may have to go out twice the head stays

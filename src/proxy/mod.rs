@@ -15,6 +15,7 @@ mod tunnel;
 mod visitor;
 
 use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
@@ -286,7 +287,7 @@ fn accept(exchange: &mut Exchange, incoming: Incoming) -> Result<Upload, ProxyEr
     if limit != 0 && incoming.size_hint().lower() > limit {
         return Err(ProxyError::TooLarge);
     }
-    Ok(Upload::Stream { incoming, progress, gate: None })
+    Ok(Upload::Stream { incoming, progress, gate: None, early: VecDeque::new() })
 }
 
 /// Passes an answer on, unless it must not be. From here its body carries the exchange, and

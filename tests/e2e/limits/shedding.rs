@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::support::{Ask, Backend, Config, Proxy, Response, eventually, within};
+use crate::support::{Ask, Backend, Config, Proxy, Reply, Response, eventually, within};
 
 /// What backends and line can have at a time.
 const IN_FLIGHT: usize = 4;
@@ -100,4 +100,74 @@ async fn at_three_times_the_capacity_those_who_are_accepted_are_answered_in_time
     assert!(slow <= HOLD + service + SLACK, "served after {slow:?}");
     assert!(late <= HOLD + SLACK, "refused after {late:?}");
     assert_eq!(proxy.status().await.pools[0].held, 0);
+}
+
+#[tokio::test]
+async fn who_leaves_the_line_with_a_body_that_nobody_has_read_frees_its_place() {
+    let a = Backend::start("a").await;
+    a.hold();
+    let pool = "max_in_flight = 1\nhold = { max = 1, timeout = \"60s\" }";
+    let proxy = Proxy::start(Config::app(&[&a], pool)).await;
+    let mut first = proxy.client();
+    first.send(&Ask::get("/1")).await;
+    a.parked(1).await;
+    let waits = async |count| proxy.status().await.pools[0].held == count;
+    let bodies = [
+        "Content-Length: 4\r\n\r\nbody",
+        "Content-Length: 9000\r\n\r\nhalf of it",
+        "Content-Length: 9000\r\n\r\n",
+        "Transfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\n\r\n",
+    ];
+    for body in bodies {
+        let mut wire = proxy.wire().await;
+        wire.send(format!("POST /2 HTTP/1.1\r\nHost: h\r\n{body}")).await;
+        eventually(&format!("it waits, {body:?}"), async || waits(1).await).await;
+        drop(wire);
+        eventually(&format!("its place is free, {body:?}"), async || waits(0).await).await;
+    }
+    a.release();
+    assert_eq!(first.read("GET").await.unwrap().status, 200);
+    assert_eq!(a.count(), 1);
+}
+
+#[tokio::test]
+async fn a_body_of_which_a_piece_was_read_in_line_arrives_whole() {
+    let a = Backend::start("a").await;
+    a.answer(|request| Reply::text(request.body.clone()));
+    let pool = "max_in_flight = 1\nhold = { max = 9, timeout = \"9s\" }";
+    let proxy = Proxy::start(Config::app(&[&a], pool)).await;
+    let large = "large ".repeat(50_000);
+    let bodies = [
+        "Content-Length: 4\r\n\r\nbody".to_owned(),
+        format!("Content-Length: {}\r\n\r\n{large}", large.len()),
+        "Transfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n2\r\ny!\r\n0\r\n\r\n".to_owned(),
+        "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n".to_owned(),
+    ];
+    for (body, expected) in bodies.iter().zip(["body", &large, "bodyy!", ""]) {
+        a.hold();
+        let mut first = proxy.client();
+        first.send(&Ask::get("/1")).await;
+        a.parked(1).await;
+        let mut wire = proxy.wire().await;
+        let request = format!("POST /2 HTTP/1.1\r\nHost: h\r\n{body}");
+        let (read, write) = tokio::join!(
+            async {
+                eventually("it waits", async || proxy.status().await.pools[0].held == 1).await;
+                a.release();
+            },
+            wire.try_send(request),
+        );
+        let ((), ()) = (read, write.unwrap());
+        let answer = wire.response("POST").await.unwrap();
+        assert_eq!((answer.status, answer.text().len()), (200, expected.len()));
+        assert!(answer.text() == expected);
+        assert_eq!(first.read("GET").await.unwrap().status, 200);
+    }
+    let lengths: Vec<_> = a
+        .requests()
+        .iter()
+        .filter(|request| request.method == "POST")
+        .map(|request| request.header("content-length").map(str::to_owned))
+        .collect();
+    assert_eq!(lengths, [Some("4".to_owned()), Some(large.len().to_string()), None, None]);
 }
