@@ -45,6 +45,9 @@ async fn no_backend_ever_has_more_than_its_limit_whichever_thread_asks() {
             clients.push(client);
         }
         held(&proxy, (CLIENTS - 2 * LIMIT) as u64).await;
+        for backend in backends {
+            backend.seen(LIMIT).await;
+        }
         assert_eq!((a.count(), b.count()), (LIMIT, LIMIT), "{policy}");
         let mut released = [0, 0];
         for round in 2 * LIMIT + 1..=CLIENTS {
