@@ -18,7 +18,7 @@ use crate::live::{Route, View};
 use crate::plan::{PoolProtocol, SendProxy};
 use crate::pool::backend::Lease;
 use crate::pool::outlier::Fault;
-use crate::pool::{self, NoBackend, Tried, Visit};
+use crate::pool::{self, NoBackend, Visit};
 use crate::route::budget::Budget;
 use crate::telemetry::{ConnectResult, RetryReason, Stick};
 use crate::upstream::{ConnectError, Errand, Limits, SendError, SendErrorKind, Sent, Take};
@@ -86,7 +86,6 @@ pub async fn run(
                 if let Some(kind) = failed_there {
                     return Err(attempt.give_up(kind, exchange));
                 }
-                message.tried = Tried::default();
                 attempt.wait(Line::default(), exchange, view, message).await?;
                 return Ok(None);
             }
@@ -95,7 +94,6 @@ pub async fn run(
                 if let Some(kind) = failed_there {
                     return Err(attempt.give_up(kind, exchange));
                 }
-                message.tried = Tried::default();
                 attempt.wait(Line { wants: None, full: true }, exchange, view, message).await?;
                 return Ok(None);
             }

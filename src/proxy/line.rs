@@ -11,6 +11,7 @@ use super::forward::Attempt;
 use super::message::Message;
 use crate::http::timer::Wake;
 use crate::live::View;
+use crate::pool::Tried;
 
 /// What a request waits for.
 #[derive(Default)]
@@ -22,7 +23,8 @@ pub struct Line {
 }
 
 impl Attempt<'_> {
-    /// Waits, its place in line kept, until it is worth trying again.
+    /// Waits, its place in line kept, until it is worth trying again. Who has failed this request
+    /// before may be the one who is waited for.
     pub async fn wait(
         &self,
         line: Line,
@@ -30,6 +32,7 @@ impl Attempt<'_> {
         view: &Rc<View>,
         message: &mut Message,
     ) -> Result<(), ProxyError> {
+        message.tried = Tried::default();
         let (pool, plan) = (&self.pool.pool, &self.pool.pool.plan.hold);
         let wants = line.wants.map(|place| &self.pool.posts[place].vitals);
         let ticket = match message.ticket.take() {
