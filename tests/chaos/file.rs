@@ -14,6 +14,8 @@ pub struct File {
     response: &'static str,
     fallback: &'static str,
     retry_slow: bool,
+    /// The pool without sessions does without this one.
+    without: Option<usize>,
 }
 
 const POLICIES: [&str; 6] =
@@ -30,16 +32,18 @@ impl File {
             response: "60s",
             fallback: "least_conn",
             retry_slow: false,
+            without: None,
         }
     }
 
-    /// Another policy, other weights and timeouts, at random.
+    /// Another policy, other weights and timeouts, and sometimes one backend less, at random.
     pub fn edited(&self, random: &mut fastrand::Rng) -> Self {
         let mut pick = |from: &[&'static str]| from[random.usize(..from.len())];
         let (policy, fallback) = (pick(&POLICIES), pick(&POLICIES[..4]));
         let (connect, response) = (pick(&["2s", "3s", "4s"]), pick(&["40s", "50s", "60s"]));
         let weights = std::array::from_fn(|_| random.u32(1..=5));
-        Self { policy, weights, connect, response, fallback, ..self.clone() }
+        let without = random.bool().then(|| random.usize(..weights.len()));
+        Self { policy, weights, connect, response, fallback, without, ..self.clone() }
     }
 
     /// With so short a patience that a backend which hangs is not waited for.
@@ -52,7 +56,9 @@ impl File {
             format!("{{ name = \"{name}\", address = \"{address}\", weight = {weight} }}")
         };
         let backends: Vec<_> = self.backends.iter().zip(&self.weights).map(backend).collect();
-        let backends = backends.join(", ");
+        let kept = backends.iter().enumerate().filter(|(place, _)| self.without != Some(*place));
+        let kept: Vec<_> = kept.map(|(_, backend)| backend.as_str()).collect();
+        let (backends, kept) = (backends.join(", "), kept.join(", "));
         let (policy, fallback) = (self.policy, self.fallback);
         let slow = if self.retry_slow { ", \"response_timeout\"" } else { "" };
         // Whoever may be asked again shall be: the budget is for fleets that fail as a whole.
@@ -66,7 +72,7 @@ impl File {
             )
         };
         let pools = [
-            format!("[pool.app]\npolicy = \"{policy}\"\nbackends = [{backends}]\n{}", rest("app")),
+            format!("[pool.app]\npolicy = \"{policy}\"\nbackends = [{kept}]\n{}", rest("app")),
             format!(
                 "[pool.pinned]\npolicy = \"sticky_cookie\"\nbackends = [{backends}]\n\
                  sticky.fallback = \"{fallback}\"\n{}",
