@@ -18,6 +18,10 @@ e2e *args:
 fuzz count *args:
     PROPTEST_CASES={{count}} cargo test --lib fuzz:: {{args}}
 
+# break everything, again and again: just chaos --minutes 10 --seed 7
+chaos *args:
+    cargo test --test chaos -- {{args}}
+
 # among curl, wrk, nc and Python's websockets
 outside *args:
     cargo build

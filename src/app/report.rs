@@ -6,6 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::control::Control;
 use super::fleet::{Key, Member};
+use super::worker::Load;
 use crate::admin::view::{
     BackendView, CertificateView, DrainView, Fault, HealthView, ListenerView, PoolView, ProblemView,
     RouteView, Status, Totals,
@@ -184,6 +185,10 @@ impl Control {
     /// What is true now, for a scrape.
     pub fn gauges(&self) -> Vec<Gauge> {
         let mut gauges = Vec::new();
+        let data: usize = self.loads.iter().map(Load::tasks).sum();
+        gauges.push(Gauge::new(&metrics::TASKS, ["data"], data as f64));
+        let control = tokio::runtime::Handle::current().metrics().num_alive_tasks();
+        gauges.push(Gauge::new(&metrics::TASKS, ["control"], control as f64));
         for listener in &self.plan.listeners {
             let open = self.telemetry.listener(&listener.name).open();
             gauges.push(Gauge::new(&metrics::LISTENER_CONNECTIONS, [&listener.name], open as f64));

@@ -10,13 +10,14 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use slab::Slab;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::RuntimeMetrics;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::AbortHandle;
 
@@ -93,14 +94,22 @@ pub struct Kit {
     pub loads: Arc<[Load]>,
 }
 
-/// How many connections a thread has. It alone writes it.
+/// How many connections a thread has, and its runtime's own counts. It alone writes them.
 #[derive(Default)]
 #[repr(align(128))]
-pub struct Load(AtomicU32);
+pub struct Load {
+    connections: AtomicU32,
+    runtime: OnceLock<RuntimeMetrics>,
+}
 
 impl Load {
     pub fn connections(&self) -> u32 {
-        self.0.load(Ordering::Relaxed)
+        self.connections.load(Ordering::Relaxed)
+    }
+
+    /// Tasks that are not at their end.
+    pub fn tasks(&self) -> usize {
+        self.runtime.get().map_or(0, RuntimeMetrics::num_alive_tasks)
     }
 }
 
@@ -111,6 +120,7 @@ pub fn start(kit: Kit) -> std::io::Result<JoinHandle<()>> {
             .enable_all()
             .build_local(Default::default())
             .expect("a runtime needs three descriptors, and the limit was raised at start");
+        let _ = kit.loads[kit.thread].runtime.set(runtime.metrics());
         runtime.block_on(run(kit));
     })
 }

@@ -225,9 +225,11 @@ impl Exchange {
         if !self.proxy.log.enabled() {
             return;
         }
+        let given_id = self.given_id.as_ref().and_then(|id| id.to_str().ok());
         self.proxy.write(&Record {
             at: SystemTime::now() - duration,
-            id: self.id.as_str(),
+            // The one that backends and clients are told.
+            id: given_id.unwrap_or_else(|| self.id.as_str()),
             trace: self.trace.as_deref(),
             client: self.client,
             listener: &self.visitor.listener,

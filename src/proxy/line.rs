@@ -23,7 +23,8 @@ pub struct Line {
 }
 
 impl Attempt<'_> {
-    /// Waits, its place in line kept, until it is worth trying again.
+    /// Waits, its place in line kept, until it is worth trying again. Who has failed this request
+    /// before may be the one who is waited for.
     pub async fn wait(
         &self,
         line: Line,

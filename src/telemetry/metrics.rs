@@ -65,6 +65,7 @@ catalogue! {
     CONFIG_RELOADS "pintle_config_reloads_total" Counter ["result"] "Reloads by result."
     CONFIG_DRIFT "pintle_config_drift" Gauge [] "Backends whose state differs from the file's."
     LOG_LINES_DROPPED "pintle_log_lines_dropped_total" Counter [] "Access log lines lost because the queue was full or the output failed."
+    TASKS "pintle_tasks" Gauge ["thread"] "Tasks that have not ended: of all data threads, and of the control thread."
     PANICS "pintle_panics_total" Counter [] "Requests that ended in a panic, each a defect."
 
     // Listeners.

@@ -74,6 +74,7 @@ async fn a_trusted_chain_is_extended_and_kept() {
     assert_eq!(seen.header("forwarded"), None, "one source is believed, never both");
     let line = &proxy.logged(1).await[0];
     assert_eq!(line["client"], "203.0.113.9", "the first from the right that is not trusted");
+    assert_eq!(line["id"], "given-1", "what the backend saw finds the line");
 }
 
 #[tokio::test]

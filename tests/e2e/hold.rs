@@ -55,6 +55,35 @@ async fn those_who_wait_on_several_threads_are_all_answered() {
 }
 
 #[tokio::test]
+async fn those_whom_a_restart_has_failed_are_all_answered_when_it_is_over() {
+    let mut a = Backend::start("a").await;
+    let proxy = Proxy::start(Config::app(&[&a], "hold.timeout = \"9s\"").server("workers = 1")).await;
+    let mut clients: Vec<_> = (0..6).map(|_| proxy.client()).collect();
+    // Twice, so that the second time each has a connection that was used before: one that dies says
+    // nothing of its backend, and only the next is refused.
+    for round in 1..=2 {
+        a.hold();
+        for client in &mut clients {
+            client.send(&Ask::get("/")).await;
+        }
+        a.seen(6 * round).await;
+        if round == 1 {
+            a.release();
+            for client in &mut clients {
+                assert_eq!(answer(client).await.status, 200);
+            }
+        }
+    }
+    a.die().await;
+    held(&proxy, 6).await;
+    a.release();
+    a.come_back();
+    for client in &mut clients {
+        assert_eq!(answer(client).await.status, 200);
+    }
+}
+
+#[tokio::test]
 async fn a_probe_brings_back_who_is_waited_for_whatever_rise_says() {
     let mut a = Backend::refusing("a");
     let pool = "hold.timeout = \"9s\"\n[pool.app.health]\npath = \"/healthz\"\ninterval = \"1m\"\nrise = 9";

@@ -214,7 +214,7 @@ impl Place {
     fn publish(&self) {
         let count = self.worker.connections.borrow().len();
         let load = &self.worker.loads[self.worker.proxy.thread];
-        load.0.store(u32::try_from(count).unwrap_or(u32::MAX), Ordering::Relaxed);
+        load.connections.store(u32::try_from(count).unwrap_or(u32::MAX), Ordering::Relaxed);
     }
 }
 
