@@ -13,7 +13,7 @@ use crate::support::{
 };
 
 /// Within this the backend knows, on a machine that has other things to do as well.
-const AT_ONCE: Duration = Duration::from_millis(500);
+const AT_ONCE: Duration = Duration::from_secs(1);
 
 /// More than all buffers on the way hold.
 const MUCH: usize = 64 * 1024 * 1024;
