@@ -20,6 +20,13 @@ use super::upload::{Upload, UploadError};
 /// Of a body of which more has been read nothing is kept.
 pub const MAX_KEPT: usize = 64 * 1024;
 
+/// Nor of one that comes in more pieces: each of them costs more than its bytes.
+const MAX_PIECES: usize = 256;
+
+/// A shorter piece is copied, unless it is the first: kept as it is it would hold on to the buffer
+/// that it was read into, which may be many times as large.
+const COPIED: usize = 4 * 1024;
+
 /// An upload and what has been read of it. Read by one at a time: who began before the last
 /// [`Replay::begin`] or [`Replay::detach`] is told that it is over.
 pub struct Replay {
@@ -152,6 +159,9 @@ impl Replay {
             return;
         }
         let piece = match (frame.data_ref(), frame.trailers_ref()) {
+            (Some(data), _) if data.len() < COPIED && !self.pieces.is_empty() => {
+                Piece::Data(Bytes::copy_from_slice(data))
+            }
             (Some(data), _) => Piece::Data(data.clone()),
             (None, Some(trailers)) => Piece::Trailers(trailers.clone()),
             (None, None) => return,
@@ -159,7 +169,7 @@ impl Replay {
         self.bytes += frame.data_ref().map_or(0, Bytes::len);
         self.pieces.push_back(piece);
         self.taken += 1;
-        if self.bytes > MAX_KEPT {
+        if self.bytes > MAX_KEPT || self.pieces.len() > MAX_PIECES {
             self.forget();
         }
     }
@@ -264,6 +274,44 @@ mod tests {
         replay.keep(&Frame::data(Bytes::from_static(b"x")));
         assert!(replay.pieces.is_empty());
         assert!(replay.take().is_none());
+    }
+
+    #[test]
+    fn of_too_many_pieces_nothing_is_kept() {
+        let mut replay = after(&[b"x".as_slice(); MAX_PIECES]);
+        assert!(replay.is_whole());
+        replay.keep(&Frame::data(Bytes::from_static(b"x")));
+        assert!(replay.pieces.is_empty() && !replay.is_whole());
+    }
+
+    #[test]
+    fn a_short_piece_does_not_hold_on_to_the_buffer_it_came_in() {
+        let mut replay = after(&[b"first"]);
+        let buffer = Bytes::from(vec![b'x'; MAX_KEPT]);
+        replay.keep(&Frame::data(buffer.slice(..COPIED - 1)));
+        assert!(buffer.is_unique());
+        replay.keep(&Frame::data(buffer.slice(..COPIED)));
+        assert!(!buffer.is_unique(), "a long one is not copied");
+    }
+
+    #[test]
+    fn what_has_been_read_to_its_trailers_is_not_asked_for_more_when_it_goes_out_again() {
+        let mut sent = after(&[b"one"]);
+        sent.keep(&Frame::trailers(HeaderMap::new()));
+        let sent = Rc::new(RefCell::new(sent));
+        let mut replay = Replay::new(Upload::Kept(Reader::new(&sent)));
+        let (reader, mut cx) = (replay.begin(), Context::from_waker(Waker::noop()));
+        for ended in [false, true] {
+            assert!(replay.poll_frame(reader, &mut cx).is_ready());
+            assert_eq!(replay.is_end_stream(), ended);
+        }
+        // Whoever read it before gets nothing any more.
+        sent.borrow_mut().detach();
+        let Some(Upload::Again(mut again)) = replay.take() else { panic!("it is whole") };
+        for _ in 0..2 {
+            assert!(matches!(again.poll_frame(0, &mut cx), Poll::Ready(Some(Ok(_)))));
+        }
+        assert!(matches!(again.poll_frame(0, &mut cx), Poll::Ready(None)));
     }
 
     #[test]

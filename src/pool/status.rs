@@ -129,16 +129,18 @@ pub struct Candidate {
     pub step: u32,
 }
 
-/// Who belongs on the roster, as places in `candidates` with their effective weights: the open
-/// primaries, or the open backups while no primary is open. Then who is in reserve: the open backups
-/// while primaries are.
-pub fn roster_members(candidates: &[Candidate]) -> (Vec<(usize, u32)>, Vec<(usize, u32)>) {
+/// Places among candidates, with their effective weights.
+pub type Seats = Vec<(usize, u32)>;
+
+/// Who belongs on the roster, as places in `candidates`: the open primaries, or the open backups
+/// while no primary is open. Then who is in reserve: the open backups while primaries are.
+pub fn roster_members(candidates: &[Candidate]) -> (Seats, Seats) {
     let (primaries, backups) = (open(candidates, false), open(candidates, true));
     if primaries.is_empty() { (backups, primaries) } else { (primaries, backups) }
 }
 
 /// When all of them are in slow start none is: somebody has to carry the load.
-fn open(candidates: &[Candidate], backup: bool) -> Vec<(usize, u32)> {
+fn open(candidates: &[Candidate], backup: bool) -> Seats {
     let open = || {
         let of_kind = move |c: &Candidate| c.standing == Standing::Open && c.backup == backup;
         candidates.iter().enumerate().filter(move |(_, candidate)| of_kind(candidate))

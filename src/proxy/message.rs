@@ -142,10 +142,10 @@ impl Message {
         };
         let mut request = Request::from_parts(parts, upload);
         // Nobody hears of a 100 over HTTP/2: there the client is asked when its body is first wanted.
-        // Of a body that goes out again the client has been asked before.
+        // Who has been asked for it once is not asked again.
         if self.expects
             && pool.pool.plan.protocol == PoolProtocol::Http1
-            && matches!(request.body(), Upload::Stream { .. })
+            && matches!(request.body(), Upload::Stream { progress, .. } if progress.state() == UploadState::Whole)
         {
             self.kept_back = Some(keep_back(&mut request, &exchange.proxy.wheel));
         }

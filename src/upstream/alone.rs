@@ -167,10 +167,13 @@ impl Idle {
                 return None;
             }
             let alone = waiting.alone;
+            let mut in_time = true;
             if !(take == Take::Idle && silence < JUST_USED && alone.sender.is_ready()) {
                 tokio::task::yield_now().await;
+                // The turn of a busy loop takes its time, too.
+                in_time = take == Take::Idle || waiting.since.elapsed() < limit;
             }
-            if alone.sender.is_ready() {
+            if in_time && alone.sender.is_ready() {
                 alone.idles(None);
                 return Some(alone);
             }

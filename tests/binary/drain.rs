@@ -73,7 +73,7 @@ async fn a_deadline_that_cuts_exits_with_5() {
     let running = Running::over(&[&a, &b], "").await;
     let mut clients = [running.client().await, running.client().await];
     for client in &mut clients {
-        client.send(&Ask::get("/")).await;
+        client.send(&Ask::post("/", "once")).await;
     }
     a.seen(1).await;
     let drained = running.command(&["drain", "app/a", "--deadline", "1s", "--wait"]).await;

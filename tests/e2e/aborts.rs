@@ -13,7 +13,7 @@ use crate::support::{
 };
 
 /// Within this the backend knows, on a machine that has other things to do as well.
-const AT_ONCE: Duration = Duration::from_millis(500);
+const AT_ONCE: Duration = Duration::from_secs(1);
 
 /// More than all buffers on the way hold.
 const MUCH: usize = 64 * 1024 * 1024;
@@ -206,4 +206,29 @@ async fn while_its_backend_reads_nothing_a_client_that_leaves_is_noticed_by_the_
     let mut backend = Wire::new(backend);
     within("its connection ends", async { while backend.more().await {} }).await;
     assert_eq!(proxy.backend("app/a").await.health.status, "up");
+}
+
+#[tokio::test]
+async fn an_http_2_client_that_takes_back_a_request_which_waits_gives_its_place_to_the_next() {
+    let mut a = Backend::refusing("a");
+    let config = Config::app(&[&a], "hold = { max = 2, timeout = \"9s\" }");
+    let proxy = Proxy::start(config.listener("protocols = [\"h2c\", \"http/1.1\"]")).await;
+    let held = async |count| {
+        eventually(&format!("{count} held"), async || proxy.status().await.pools[0].held == count).await;
+    };
+    let mut client = H2Client::open(proxy.address).await;
+    let first = client.send(h2_client::get("/1"), true).await;
+    held(1).await;
+    let second = client.send(h2_client::get("/2"), true).await;
+    held(2).await;
+    drop(first);
+    held(1).await;
+    let third = client.send(h2_client::get("/3"), true).await;
+    held(2).await;
+    a.come_back();
+    for (answer, _) in [second, third] {
+        assert_eq!(answer.await.unwrap().status(), 200);
+    }
+    assert!(a.requests().iter().all(|request| request.target != "/1"));
+    assert_eq!(proxy.ended("client_abort").await["path"], "/1");
 }

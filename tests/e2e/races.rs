@@ -38,6 +38,35 @@ async fn ask_at_intervals(proxy: &Proxy, pause: Duration, make: impl Fn(usize, u
     join_all(clients).await.concat()
 }
 
+/// How late the machine lets a thread run at worst, while it is asked to be on time.
+struct Metronome {
+    over: Arc<AtomicBool>,
+    worst: std::thread::JoinHandle<Duration>,
+}
+
+impl Metronome {
+    fn start() -> Self {
+        const BEAT: Duration = Duration::from_millis(5);
+        let over = Arc::new(AtomicBool::new(false));
+        let ends = over.clone();
+        let worst = std::thread::spawn(move || {
+            let mut worst = Duration::ZERO;
+            while !ends.load(Ordering::Relaxed) {
+                let begun = Instant::now();
+                std::thread::sleep(BEAT);
+                worst = worst.max(begun.elapsed() - BEAT);
+            }
+            worst
+        });
+        Self { over, worst }
+    }
+
+    fn stop(self) -> Duration {
+        self.over.store(true, Ordering::Relaxed);
+        self.worst.join().unwrap()
+    }
+}
+
 /// How often each body has come.
 fn times(backend: &Backend) -> HashMap<String, usize> {
     let mut times = HashMap::new();
@@ -56,13 +85,14 @@ async fn a_backend_that_closes_idle_connections_when_they_are_asked_loses_nothin
         Proxy::over(&[backend]).await
     });
     let [front_of_gets, front_of_posts] = <[Proxy; 2]>::try_from(join_all(fronts).await).ok().expect("two");
-    let all = CLIENTS * rounds();
+    let (all, metronome) = (CLIENTS * rounds(), Metronome::start());
     let (failed_gets, failed_posts) = tokio::join!(
         ask_at_intervals(&front_of_gets, IDLE, |_, _| Ask::get("/")),
         ask_at_intervals(&front_of_posts, IDLE, |number, round| Ask::post("/", format!("{number}/{round}"))),
     );
+    let late = metronome.stop();
     println!(
-        "of {all} GETs {} failed, {} were sent over {} connections; \
+        "the machine was {late:?} late; of {all} GETs {} failed, {} were sent over {} connections; \
          of {all} POSTs {} failed, in rounds {failed_posts:?}, over {} connections",
         failed_gets.len(),
         gets.count(),
@@ -74,9 +104,11 @@ async fn a_backend_that_closes_idle_connections_when_they_are_asked_loses_nothin
     let times = times(&posts);
     assert!(times.values().all(|times| *times == 1), "no POST came twice");
     assert!(times.len() + failed_posts.len() >= all, "none was lost without a word");
-    // Until a connection was seen to close, nobody knows when the backend does it.
-    assert!(failed_posts.iter().all(|round| *round < 5), "after it was learnt: {failed_posts:?}");
-    assert!(failed_posts.len() <= CLIENTS / 5, "{failed_posts:?}");
+    // Until a connection was seen to close, nobody knows when the backend does it. Afterwards a request
+    // is lost only if it is under way for longer than the margin, a quarter of the time.
+    let learnt = failed_posts.iter().filter(|round| **round >= 5).count();
+    assert!(learnt == 0 || late > IDLE / 8, "{learnt} after it was learnt: {failed_posts:?}");
+    assert!(failed_posts.len() <= all / 50, "{failed_posts:?}");
 }
 
 /// Clients that ask until they are told to stop, and what became of that.

@@ -229,6 +229,37 @@ async fn a_put_in_chunks_whose_backend_breaks_off_half_way_arrives_whole_at_anot
 }
 
 #[tokio::test]
+async fn a_put_that_waits_to_be_asked_for_its_body_is_asked_once_whoever_takes_it_in_the_end() {
+    const ASKS: &str = "HTTP/1.1 100 Continue\r\n\r\n";
+    for asked_before in [false, true] {
+        let [a, b] = Backend::fleet(["a", "b"]).await;
+        let backends = [a.toml(""), b.toml("backup = true")];
+        let proxy = Proxy::start(Config::default().pool_of("app", &backends, "")).await;
+        a.answer_early(move |_| match asked_before {
+            true => Reply::raw(ASKS).then_park().then_reset(),
+            false => Reply::reset(),
+        });
+        b.answer_early(|request| match request.header("expect") {
+            Some(_) => Reply::raw(ASKS).then_park().then(Reply::text("asked")),
+            None => Reply(vec![Step::Park]).then(Reply::text("not asked")),
+        });
+        let mut wire = proxy.wire().await;
+        wire.send("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n").await;
+        assert_eq!(wire.head().await.as_deref(), Some(ASKS.as_bytes()));
+        wire.send("whole").await;
+        if asked_before {
+            a.parked(1).await;
+            a.release();
+        }
+        b.parked(1).await;
+        b.release();
+        let answer = wire.response("PUT").await.expect("an answer");
+        assert_eq!(answer.text(), if asked_before { "not asked" } else { "asked" });
+        assert_eq!(b.received(1).await.text(), "whole");
+    }
+}
+
+#[tokio::test]
 async fn a_put_over_a_connection_that_turns_out_dead_goes_out_again_with_its_body() {
     let a = Backend::start("a").await;
     // The second request on a connection finds it dead, after its body has been read.

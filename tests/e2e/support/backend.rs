@@ -136,7 +136,7 @@ impl Backend {
         }
     }
 
-    /// Closes connections that have waited so long for their next request.
+    /// Closes connections that have waited so long for another request after their last.
     pub fn close_after_idle(&self, idle: Duration) {
         self.shared.state().close_after_idle = Some(idle);
     }
@@ -264,7 +264,8 @@ impl Drop for Connection {
 
 impl Connection {
     async fn serve(self, mut wire: Wire) {
-        while let Some(place) = self.read_head(&mut wire).await {
+        let mut idle = None;
+        while let Some(place) = self.read_head(&mut wire, idle).await {
             let (script, at_head) = {
                 let state = self.shared.state();
                 (state.script.clone(), state.at_head)
@@ -286,12 +287,12 @@ impl Connection {
             if at_head && !self.read_body(&mut wire, place).await {
                 return;
             }
+            idle = self.shared.state().close_after_idle;
         }
     }
 
     /// The place of the next request among those received.
-    async fn read_head(&self, wire: &mut Wire) -> Option<usize> {
-        let idle = self.shared.state().close_after_idle;
+    async fn read_head(&self, wire: &mut Wire, idle: Option<Duration>) -> Option<usize> {
         let head = match idle {
             Some(idle) => tokio::time::timeout(idle, wire.head()).await.ok()??,
             None => wire.head().await?,
