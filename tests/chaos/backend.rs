@@ -57,6 +57,8 @@ enum Order {
     /// Close the listener; connections go on.
     Refuse,
     Listen,
+    /// Say so when all that it has said is out.
+    Sync,
     /// Take nobody new, answer who is there, end.
     Leave,
 }
@@ -80,6 +82,7 @@ pub fn run(arguments: &[String]) -> ! {
                 "reset" => Order::Reset,
                 "refuse" => Order::Refuse,
                 "listen" => Order::Listen,
+                "sync" => Order::Sync,
                 "leave" => Order::Leave,
                 _ => exit(2),
             };
@@ -126,6 +129,7 @@ async fn obey(server: Rc<Server>, mut inbox: mpsc::UnboundedReceiver<Order>) {
                 server.listen().await;
                 say("listening");
             }
+            Order::Sync => say("synced"),
             Order::Leave => {
                 server.leaving.set(true);
                 server.refuse().await;

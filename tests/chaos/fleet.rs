@@ -116,6 +116,12 @@ impl Backend {
         self.hear("reset").await;
     }
 
+    /// All that it has said until now is in the ledger when this returns.
+    pub async fn sync(&mut self) {
+        self.tell("sync");
+        self.hear("synced").await;
+    }
+
     pub async fn refuse(&mut self) {
         self.tell("refuse");
         self.hear("refuses").await;

@@ -15,7 +15,12 @@ use crate::fleet::{Backend, Ledger};
 use crate::keeper::Keeper;
 use crate::report::Row;
 use crate::rules;
-use crate::traffic::{Diet, Traffic};
+use crate::traffic::{Diet, Failure, Tally, Traffic};
+
+/// The access log has every line by then.
+const LOGGED_WITHIN: Duration = Duration::from_secs(3);
+/// How often it is looked at.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// How big and how long things are.
 #[derive(Clone, Copy)]
@@ -116,8 +121,10 @@ impl Stage {
             row.violations.push(why);
             Done::default()
         });
-        let failed: Vec<&str> = tally.failures.iter().map(|failure| failure.id.as_str()).collect();
-        let logged = self.logged(mark, &failed);
+        for backend in self.backends.iter_mut().chain([&mut self.solo]) {
+            backend.sync().await;
+        }
+        let logged = self.logged(mark, &tally).await;
         let judgement = rules::judge(&tally, &strikes, &self.ledger, &logged);
         self.ledger.clear();
         row.phases += 1;
@@ -150,13 +157,25 @@ impl Stage {
         events.filter_map(|event| event.at.duration_since(then).ok()).collect()
     }
 
-    /// With whom the access log says that these requests were.
-    fn logged(&self, mark: u64, ids: &[&str]) -> HashMap<String, String> {
-        let lines = self.balancer.log_since(mark);
-        let told = lines.iter().filter_map(|line| Some((line["id"].as_str()?, line["backend"].as_str()?)));
-        told.filter(|(id, _)| ids.contains(id))
-            .map(|(id, backend)| (id.to_owned(), backend.to_owned()))
-            .collect()
+    /// With whom the access log says that those requests were of which no backend has said it.
+    async fn logged(&self, mark: u64, tally: &Tally) -> HashMap<String, String> {
+        let unknown =
+            |failure: &&Failure| failure.backend.is_none() && self.ledger.seen(&failure.id).begun.is_empty();
+        let ids: Vec<&str> =
+            tally.failures.iter().filter(unknown).map(|failure| failure.id.as_str()).collect();
+        let until = Instant::now() + LOGGED_WITHIN;
+        loop {
+            let lines = self.balancer.log_since(mark);
+            let told =
+                lines.iter().filter_map(|line| Some((line["id"].as_str()?, line["backend"].as_str()?)));
+            let told = told.filter(|(id, _)| ids.contains(id));
+            let logged: HashMap<_, _> =
+                told.map(|(id, backend)| (id.to_owned(), backend.to_owned())).collect();
+            if logged.len() == ids.len() || Instant::now() > until {
+                return logged;
+            }
+            tokio::time::sleep(LOOK).await;
+        }
     }
 
     /// A command about this Pintle, run to its end.
