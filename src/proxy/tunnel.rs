@@ -7,7 +7,7 @@ use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 
 use super::exchange::Exchange;
-use crate::http::timer::Timer;
+use crate::http::timer::{Timer, Wake};
 use crate::http::tunnel::{self, Content, Pipe, Side, TunnelEnd};
 use crate::listen::io::Io;
 use crate::plan::TunnelDrain;
@@ -33,26 +33,34 @@ pub fn open(mut exchange: Box<Exchange>, client: OnUpgrade, backend: OnUpgrade, 
     tokio::task::spawn_local(async move {
         timer.set(Instant::now(), HANDOVER);
         let sides = timer.limit(async { Some((side(client.await.ok()?), side(backend.await.ok()?))) }).await;
-        let Ok(Some((mut client, mut backend))) = sides else {
-            exchange.end = Some(End::ClientAbort);
-            return;
+        let (mut client, mut backend) = match sides {
+            Ok(Some(sides)) => sides,
+            Ok(None) | Err(Wake::Due) => {
+                exchange.end = Some(End::ClientAbort);
+                return;
+            }
+            Err(Wake::Cut) => return ended(&mut exchange, TunnelEnd::Cut),
         };
         let scratch = &exchange.proxy.scratch;
         let carried = tunnel::run(&mut client, &mut backend, content, idle, &timer, scratch).await;
         exchange.sent = carried.to_client;
         exchange.received = carried.to_backend;
-        let (end, reason) = match carried.end {
-            TunnelEnd::Closed | TunnelEnd::Broken => (End::TunnelClosed, TunnelReason::Closed),
-            TunnelEnd::Idle => (End::IdleTimeout, TunnelReason::Idle),
-            TunnelEnd::Told => (End::Drained, TunnelReason::Told),
-            TunnelEnd::Cut => (End::Drained, TunnelReason::Cut),
-        };
-        (exchange.end, exchange.tunnel) = (Some(end), Some(reason));
         // Before the two sides are closed, which is when a shutdown counts.
-        if let Some(lease) = &exchange.lease {
-            lease.tunnel_ended(carried.end);
-        }
+        ended(&mut exchange, carried.end);
     });
+}
+
+fn ended(exchange: &mut Exchange, how: TunnelEnd) {
+    let (end, reason) = match how {
+        TunnelEnd::Closed | TunnelEnd::Broken => (End::TunnelClosed, TunnelReason::Closed),
+        TunnelEnd::Idle => (End::IdleTimeout, TunnelReason::Idle),
+        TunnelEnd::Told => (End::Drained, TunnelReason::Told),
+        TunnelEnd::Cut => (End::Drained, TunnelReason::Cut),
+    };
+    (exchange.end, exchange.tunnel) = (Some(end), Some(reason));
+    if let Some(lease) = &exchange.lease {
+        lease.tunnel_ended(how);
+    }
 }
 
 fn side(upgraded: Upgraded) -> Side {
