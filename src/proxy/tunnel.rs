@@ -8,7 +8,7 @@ use hyper_util::rt::TokioIo;
 
 use super::exchange::Exchange;
 use crate::http::timer::{Timer, Wake};
-use crate::http::tunnel::{self, Content, Pipe, Side, TunnelEnd};
+use crate::http::tunnel::{self, Content, Pipe, Side, Sides, TunnelEnd};
 use crate::listen::io::Io;
 use crate::plan::TunnelDrain;
 use crate::telemetry::{End, TunnelReason};
@@ -31,9 +31,8 @@ pub fn open(mut exchange: Box<Exchange>, client: OnUpgrade, backend: OnUpgrade, 
     let ends_early = content == Content::WebSocket && !waits;
     exchange.lease = exchange.lease.take().map(|lease| lease.into_tunnel(&timer, ends_early));
     tokio::task::spawn_local(async move {
-        timer.set(Instant::now(), HANDOVER);
-        let sides = timer.limit(async { Some((side(client.await.ok()?), side(backend.await.ok()?))) }).await;
-        let (mut client, mut backend) = match sides {
+        // Boxed: an idle tunnel need not be large enough for its beginning.
+        let mut sides = match Box::pin(hand_over(client, backend, &timer)).await {
             Ok(Some(sides)) => sides,
             Ok(None) | Err(Wake::Due) => {
                 exchange.end = Some(End::ClientAbort);
@@ -42,12 +41,19 @@ pub fn open(mut exchange: Box<Exchange>, client: OnUpgrade, backend: OnUpgrade, 
             Err(Wake::Cut) => return ended(&mut exchange, TunnelEnd::Cut),
         };
         let scratch = &exchange.proxy.scratch;
-        let carried = tunnel::run(&mut client, &mut backend, content, idle, &timer, scratch).await;
+        let carried = tunnel::run(&mut sides, content, idle, &timer, scratch).await;
         exchange.sent = carried.to_client;
         exchange.received = carried.to_backend;
         // Before the two sides are closed, which is when a shutdown counts.
         ended(&mut exchange, carried.end);
     });
+}
+
+/// Waits for both sides; one that leaves before is none.
+async fn hand_over(client: OnUpgrade, backend: OnUpgrade, timer: &Timer) -> Result<Option<Sides>, Wake> {
+    timer.set(Instant::now(), HANDOVER);
+    let both = async { Some(Sides { client: side(client.await.ok()?), backend: side(backend.await.ok()?) }) };
+    timer.limit(both).await
 }
 
 fn ended(exchange: &mut Exchange, how: TunnelEnd) {
