@@ -115,7 +115,7 @@ enum Command {
     Drain(drain::DrainArgs),
     /// Bring a backend back
     Ready(drain::ReadyArgs),
-    /// Take a backend out at once, cutting what it has
+    /// Take a backend out at once: WebSockets get a Close, the rest is cut
     Stop(drain::StopArgs),
     /// Replace the running Pintle by the binary that is there now, without a gap
     #[command(after_help = UPGRADE_HELP)]

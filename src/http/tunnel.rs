@@ -47,6 +47,11 @@ pub struct Side {
     pub early: Bytes,
 }
 
+pub struct Sides {
+    pub client: Side,
+    pub backend: Side,
+}
+
 /// What flows through a tunnel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Content {
@@ -80,13 +85,13 @@ pub struct Carried {
 /// Carries bytes until both directions have ended, `idle` passes in silence, or `timer` is cut or
 /// told. The sides are left for the caller to close.
 pub async fn run(
-    client: &mut Side,
-    backend: &mut Side,
+    sides: &mut Sides,
     content: Content,
     idle: Duration,
     timer: &Timer,
     scratch: &Scratch,
 ) -> Carried {
+    let Sides { client, backend } = sides;
     let mut up = Half::new(std::mem::take(&mut client.early), content);
     let mut down = Half::new(std::mem::take(&mut backend.early), content);
     let (mut carried, mut late) = (0, false);

@@ -7,8 +7,8 @@ use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 
 use super::exchange::Exchange;
-use crate::http::timer::Timer;
-use crate::http::tunnel::{self, Content, Pipe, Side, TunnelEnd};
+use crate::http::timer::{Timer, Wake};
+use crate::http::tunnel::{self, Content, Pipe, Side, Sides, TunnelEnd};
 use crate::listen::io::Io;
 use crate::plan::TunnelDrain;
 use crate::telemetry::{End, TunnelReason};
@@ -31,28 +31,42 @@ pub fn open(mut exchange: Box<Exchange>, client: OnUpgrade, backend: OnUpgrade, 
     let ends_early = content == Content::WebSocket && !waits;
     exchange.lease = exchange.lease.take().map(|lease| lease.into_tunnel(&timer, ends_early));
     tokio::task::spawn_local(async move {
-        timer.set(Instant::now(), HANDOVER);
-        let sides = timer.limit(async { Some((side(client.await.ok()?), side(backend.await.ok()?))) }).await;
-        let Ok(Some((mut client, mut backend))) = sides else {
-            exchange.end = Some(End::ClientAbort);
-            return;
+        // Boxed: an idle tunnel need not be large enough for its beginning.
+        let mut sides = match Box::pin(hand_over(client, backend, &timer)).await {
+            Ok(Some(sides)) => sides,
+            Ok(None) | Err(Wake::Due) => {
+                exchange.end = Some(End::ClientAbort);
+                return;
+            }
+            Err(Wake::Cut) => return ended(&mut exchange, TunnelEnd::Cut),
         };
         let scratch = &exchange.proxy.scratch;
-        let carried = tunnel::run(&mut client, &mut backend, content, idle, &timer, scratch).await;
+        let carried = tunnel::run(&mut sides, content, idle, &timer, scratch).await;
         exchange.sent = carried.to_client;
         exchange.received = carried.to_backend;
-        let (end, reason) = match carried.end {
-            TunnelEnd::Closed | TunnelEnd::Broken => (End::TunnelClosed, TunnelReason::Closed),
-            TunnelEnd::Idle => (End::IdleTimeout, TunnelReason::Idle),
-            TunnelEnd::Told => (End::Drained, TunnelReason::Told),
-            TunnelEnd::Cut => (End::Drained, TunnelReason::Cut),
-        };
-        (exchange.end, exchange.tunnel) = (Some(end), Some(reason));
         // Before the two sides are closed, which is when a shutdown counts.
-        if let Some(lease) = &exchange.lease {
-            lease.tunnel_ended(carried.end);
-        }
+        ended(&mut exchange, carried.end);
     });
+}
+
+/// Waits for both sides; one that leaves before is none.
+async fn hand_over(client: OnUpgrade, backend: OnUpgrade, timer: &Timer) -> Result<Option<Sides>, Wake> {
+    timer.set(Instant::now(), HANDOVER);
+    let both = async { Some(Sides { client: side(client.await.ok()?), backend: side(backend.await.ok()?) }) };
+    timer.limit(both).await
+}
+
+fn ended(exchange: &mut Exchange, how: TunnelEnd) {
+    let (end, reason) = match how {
+        TunnelEnd::Closed | TunnelEnd::Broken => (End::TunnelClosed, TunnelReason::Closed),
+        TunnelEnd::Idle => (End::IdleTimeout, TunnelReason::Idle),
+        TunnelEnd::Told => (End::Drained, TunnelReason::Told),
+        TunnelEnd::Cut => (End::Drained, TunnelReason::Cut),
+    };
+    (exchange.end, exchange.tunnel) = (Some(end), Some(reason));
+    if let Some(lease) = &exchange.lease {
+        lease.tunnel_ended(how);
+    }
 }
 
 fn side(upgraded: Upgraded) -> Side {
