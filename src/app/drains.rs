@@ -13,7 +13,7 @@ use crate::telemetry::DrainOutcome;
 
 impl Control {
     /// Begins the drain of every backend that should have one and has none.
-    pub fn drain_what_should(&mut self) {
+    pub fn drain_what_should(&mut self, now: Instant) {
         let due: Vec<_> = self
             .fleet
             .iter()
@@ -21,7 +21,7 @@ impl Control {
             .map(|(key, _)| key.clone())
             .collect();
         for key in due {
-            self.phase_turned(&key, None);
+            self.phase_turned(&key, None, now);
         }
     }
 
@@ -40,8 +40,7 @@ impl Control {
     }
 
     /// A backend's phase has changed: begin its drain, or tell that it is back.
-    pub fn phase_turned(&mut self, key: &Key, deadline: Option<Duration>) -> Option<u64> {
-        let now = Instant::now();
+    pub fn phase_turned(&mut self, key: &Key, deadline: Option<Duration>, now: Instant) -> Option<u64> {
         let member = self.fleet.get_mut(key)?;
         let drains = match member.phase() {
             Phase::Draining => Some(deadline.map(|deadline| now + deadline)),
@@ -53,7 +52,7 @@ impl Control {
             self.next_drain += 1;
             member.drain.as_ref().map_or(0, |following| following.id)
         });
-        self.publish(&key.0);
+        self.publish(&key.0, now);
         self.retarget();
         if let Some(id) = id {
             self.have_acknowledged(key.clone(), id);
@@ -71,7 +70,7 @@ impl Control {
         });
     }
 
-    pub(super) fn hear(&mut self, echo: Echo) {
+    pub(super) fn hear(&mut self, echo: Echo, now: Instant) {
         let (key, id) = match &echo {
             Echo::Acknowledged(key, id) | Echo::Emptied(key, id) => (key, id),
             Echo::Alive => return self.notifier.alive(),
@@ -88,7 +87,7 @@ impl Control {
             return;
         }
         following.drain.emptied();
-        following.over = Some(Instant::now());
+        following.over = Some(now);
         member.state_since = SystemTime::now();
         let view = report::drain(key, member);
         let cut = view.as_ref().map_or(0, |view| view.requests_cut + view.tunnels_cut);
@@ -104,10 +103,10 @@ impl Control {
             );
             self.tell("drain", Some(key), message);
         }
-        self.publish(&key.0);
+        self.publish(&key.0, now);
     }
 
-    pub(super) fn follow_drains(&mut self, now: Instant) {
+    pub(super) fn follow_drains(&mut self, now: Instant, clock: u64) {
         let mut steps = Vec::new();
         for (key, member) in self.fleet.iter_mut() {
             if member.drain.as_ref().is_none_or(|following| following.drain.is_over()) {
@@ -115,7 +114,7 @@ impl Control {
             }
             // An earlier process may have some of it that is not counted here.
             let elsewhere = u64::from(!self.elders.is_empty());
-            let left = member.left();
+            let left = member.left(clock);
             let left = Left { in_flight: left.in_flight + elsewhere, ..left };
             let Some(following) = &mut member.drain else { continue };
             if let Some(step) = following.drain.step(left, now) {
@@ -128,11 +127,11 @@ impl Control {
         for (key, id, vitals, step) in steps {
             match step {
                 Step::CloseTokens => {
-                    self.publish(&key.0);
+                    self.publish(&key.0, now);
                     self.have_acknowledged(key, id);
                 }
                 Step::Cut => {
-                    self.publish(&key.0);
+                    self.publish(&key.0, now);
                     let cut = self.ask_all(move |done| Order::Cut(vitals.clone(), done));
                     let (echo, key) = (self.echo.clone(), key);
                     tokio::task::spawn_local(async move {

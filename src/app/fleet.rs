@@ -23,6 +23,7 @@ use crate::pool::status::{
     Candidate, Facts, SLOW_START_STEPS, Standing, roster_members, slow_start_step, standings,
 };
 use crate::pool::{Pool, session_window};
+use crate::proxy::unix_now;
 use crate::telemetry::Telemetry;
 
 /// A backend's name: its pool's, and its own.
@@ -104,6 +105,7 @@ impl Fleet {
         pools: &[PoolPlan],
         telemetry: &Telemetry,
         threads: usize,
+        now: Instant,
     ) -> HashMap<Key, Arc<Vitals>> {
         let backends = pools.iter().flat_map(|pool| pool.backends.iter().map(move |backend| (pool, backend)));
         let vitals = backends.map(|(pool, backend)| {
@@ -115,7 +117,8 @@ impl Fleet {
                 Some(member) => member.vitals.clone(),
                 None => {
                     let series = telemetry.backend(&pool.name, &backend.name);
-                    Arc::new(Vitals::new(&pool.name, &backend.name, known(&backend.address), series, threads))
+                    let addresses = known(&backend.address);
+                    Arc::new(Vitals::new(&pool.name, &backend.name, addresses, series, threads, now))
                 }
             };
             (key, vitals)
@@ -258,7 +261,7 @@ impl Member {
                 self.drain = Some(Following {
                     id,
                     drain: Drain::begin(self.keeps, deadline, now),
-                    sessions_then: self.sessions(),
+                    sessions_then: self.sessions(unix_now()),
                     sessions_moved: 0,
                     cut_then: (counts.requests_cut, counts.tunnels_cut),
                     over: None,
@@ -267,17 +270,18 @@ impl Member {
         }
     }
 
-    pub fn left(&self) -> Left {
+    /// `clock`: seconds since 1970.
+    pub fn left(&self, clock: u64) -> Left {
         let counts = self.vitals.counts();
-        Left { in_flight: counts.in_flight, tunnels: counts.tunnels, sessions: self.sessions() }
+        Left { in_flight: counts.in_flight, tunnels: counts.tunnels, sessions: self.sessions(clock) }
     }
 
     /// Sessions seen within the window, over all threads; none in a pool that keeps none.
-    pub fn sessions(&self) -> u64 {
+    pub fn sessions(&self, clock: u64) -> u64 {
         if !self.sticky {
             return 0;
         }
-        sessions::union(self.vitals.sessions(), crate::proxy::unix_now(), self.window).count()
+        sessions::union(self.vitals.sessions(), clock, self.window).count()
     }
 
     pub fn keeps_sessions(&self) -> bool {
@@ -365,10 +369,6 @@ pub fn publish(pool: &Pool, fleet: &Fleet, now: Instant) -> usize {
     }
     let open = seats.len();
     pool.publish(Roster::build(&pool.plan.policy, &pool.plan.name, seats));
-    if open > 0 {
-        pool.shared.hold.wake();
-    }
-    pool.shared.hold.wake_bound();
     open
 }
 

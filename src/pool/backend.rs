@@ -8,8 +8,7 @@
 use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use http::HeaderValue;
@@ -22,6 +21,8 @@ use super::status::Standing;
 use crate::http::timer::Timer;
 use crate::listen::Descriptors;
 use crate::plan::BackendPlan;
+use crate::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use crate::sync::{Mutex, MutexGuard};
 use crate::telemetry::BackendSeries;
 use crate::upstream::{Client, Keep, Link, Way};
 
@@ -58,7 +59,7 @@ pub struct Shard {
     tunnels: AtomicU32,
     idle: AtomicU32,
     /// Requests that wait for a stream.
-    waiting: Arc<AtomicU32>,
+    waiting: Arc<std::sync::atomic::AtomicU32>,
     requests_cut: AtomicU64,
     tunnels_cut: AtomicU64,
     sessions: Sessions,
@@ -82,12 +83,13 @@ impl Vitals {
         addresses: Vec<SocketAddr>,
         series: Arc<BackendSeries>,
         threads: usize,
+        now: Instant,
     ) -> Self {
         Self {
             pool: pool.into(),
             name: name.into(),
             series,
-            load: Arc::new(Load::new(Instant::now())),
+            load: Arc::new(Load::new(now)),
             standing: AtomicU8::new(Standing::Shut.to_u8()),
             leaving: AtomicU8::new(0),
             seated: AtomicBool::new(false),

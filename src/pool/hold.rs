@@ -8,13 +8,12 @@
 //! never seen free by others: nobody overtakes, and the limit holds.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicUsize, Ordering, fence};
-use std::sync::{Arc, Mutex, PoisonError};
-
-use tokio::sync::Notify;
+use std::sync::{Arc, PoisonError};
 
 use super::backend::Vitals;
 use super::status::{Standing, admits};
+use crate::sync::atomic::{AtomicUsize, Ordering, fence};
+use crate::sync::{Mutex, Notify};
 
 #[derive(Default)]
 pub struct Hold {
@@ -39,6 +38,15 @@ impl Waiter {
             Some(wants) => Arc::ptr_eq(wants, vitals) && admits(vitals.standing(), true),
         }
     }
+}
+
+/// What a request waits for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Line {
+    /// The place of the backend that it is bound to, where only that one will do.
+    pub wants: Option<usize>,
+    /// For a slot, not for somebody to come up.
+    pub full: bool,
 }
 
 /// A place in the queue.
@@ -225,7 +233,8 @@ mod tests {
     /// A backend that takes one request, which is in flight.
     fn busy() -> Arc<Vitals> {
         let telemetry = crate::telemetry::Telemetry::new(1);
-        let vitals = Vitals::new("app", "a", Vec::new(), telemetry.backend("app", "a"), 1);
+        let vitals =
+            Vitals::new("app", "a", Vec::new(), telemetry.backend("app", "a"), 1, std::time::Instant::now());
         vitals.set_standing(Standing::Open, false);
         vitals.set_seated(true);
         vitals.load.limit(1);

@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 use super::affinity::{Shown, stamp, unix_now};
 use super::error::ProxyError;
 use super::exchange::Exchange;
-use super::line::Line;
 use super::message::Message;
 use super::retry::{self, Verdict, What};
 use super::{Against, Answer, Evidence, Proxy};
@@ -18,7 +17,7 @@ use crate::live::{Route, View};
 use crate::plan::{PoolProtocol, SendProxy};
 use crate::pool::backend::Lease;
 use crate::pool::outlier::Fault;
-use crate::pool::{self, NoBackend, Tried, Visit};
+use crate::pool::{self, Tried, Visit};
 use crate::route::budget::Budget;
 use crate::telemetry::{ConnectResult, RetryReason, Stick};
 use crate::upstream::{ConnectError, Errand, Limits, SendError, SendErrorKind, Sent, Take};
@@ -55,19 +54,13 @@ pub async fn run(
     message.ticket = message.ticket.take().filter(|ticket| ticket.is_for(&pool.pool.shared.hold));
     loop {
         let visit = Visit { claim: shown.claim(), key, tried: &message.tried, now };
-        let hold = &pool.pool.shared.hold;
-        if message.ticket.is_none() && again.is_none() && refused.is_none() && hold.waiting() > 0 {
-            let line = match pool.line_before(&visit) {
-                Some(place) => Some(Line { wants: Some(place), full: true }),
-                None if hold.has_unbound() && pool.deals_anew(&visit) => {
-                    Some(Line { wants: None, full: pool.waits_for_slots() })
-                }
-                None => None,
-            };
-            if let Some(line) = line {
-                attempt.wait(line, exchange, view, message).await?;
-                return Ok(None);
-            }
+        if message.ticket.is_none()
+            && again.is_none()
+            && refused.is_none()
+            && let Some(line) = pool.line_before(&visit)
+        {
+            attempt.wait(line, exchange, view, message).await?;
+            return Ok(None);
         }
         let ticket = message.ticket.as_ref();
         let picked = again.take().map_or_else(|| pool.pick(&visit, ticket, &exchange.call.timer), Ok);
@@ -80,27 +73,17 @@ pub async fn run(
         refused = None;
         let (lease, stick) = match picked {
             Ok(picked) => picked,
-            Err(NoBackend::BoundToDown) => return Err(attempt.no_backend()),
-            Err(NoBackend::NobodyUp) => {
-                // Who failed this request is not down for others: nobody would be waited for.
-                if let Some(kind) = failed_there {
-                    return Err(attempt.give_up(kind, exchange));
+            Err(nobody) => {
+                let Some(line) = nobody.line() else { return Err(attempt.no_backend()) };
+                if line.wants.is_none() {
+                    // Who failed this request is not down for others, and a slot there no help: nobody
+                    // would be waited for.
+                    if let Some(kind) = failed_there {
+                        return Err(attempt.give_up(kind, exchange));
+                    }
+                    message.tried = Tried::default();
                 }
-                message.tried = Tried::default();
-                attempt.wait(Line::default(), exchange, view, message).await?;
-                return Ok(None);
-            }
-            Err(NoBackend::Full) => {
-                // A slot of the one that failed it would be no help.
-                if let Some(kind) = failed_there {
-                    return Err(attempt.give_up(kind, exchange));
-                }
-                message.tried = Tried::default();
-                attempt.wait(Line { wants: None, full: true }, exchange, view, message).await?;
-                return Ok(None);
-            }
-            Err(NoBackend::BoundToFull(place)) => {
-                attempt.wait(Line { wants: Some(place), full: true }, exchange, view, message).await?;
+                attempt.wait(line, exchange, view, message).await?;
                 return Ok(None);
             }
         };

@@ -11,15 +11,7 @@ use super::forward::Attempt;
 use super::message::Message;
 use crate::http::timer::Wake;
 use crate::live::View;
-
-/// What a request waits for.
-#[derive(Default)]
-pub struct Line {
-    /// The backend that it is bound to, where only that one will do.
-    pub wants: Option<usize>,
-    /// For a slot, not for somebody to come up.
-    pub full: bool,
-}
+use crate::pool::hold::Line;
 
 impl Attempt<'_> {
     /// Waits, its place in line kept, until it is worth trying again.
@@ -31,18 +23,10 @@ impl Attempt<'_> {
         message: &mut Message,
     ) -> Result<(), ProxyError> {
         let (pool, plan) = (&self.pool.pool, &self.pool.pool.plan.hold);
-        let wants = line.wants.map(|place| &self.pool.posts[place].vitals);
-        let ticket = match message.ticket.take() {
-            Some(ticket) => {
-                ticket.wants(wants);
-                ticket.give_up_slot();
-                ticket
-            }
-            None => pool.shared.hold.join(plan.max, wants).ok_or_else(|| match line.full {
-                true => ProxyError::Full { pool: pool.name.to_string() },
-                false => self.no_backend(),
-            })?,
-        };
+        let ticket = self.pool.stand(message.ticket.take(), line).ok_or_else(|| match line.full {
+            true => ProxyError::Full { pool: pool.name.to_string() },
+            false => self.no_backend(),
+        })?;
         let now = Instant::now();
         let since = *message.held_since.get_or_insert(now);
         let ticket = message.ticket.insert(ticket);

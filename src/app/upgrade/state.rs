@@ -32,7 +32,7 @@ impl Control {
             }
         }
         let pools: Vec<_> = self.plan.pools.iter().map(|pool| pool.name.clone()).collect();
-        pools.iter().for_each(|pool| self.publish(pool));
+        pools.iter().for_each(|pool| self.publish(pool, now));
         draining.into_iter().for_each(|(key, id)| self.have_acknowledged(key, id));
     }
 }
