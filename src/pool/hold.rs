@@ -47,6 +47,8 @@ pub struct Line {
     pub wants: Option<usize>,
     /// For a slot, not for somebody to come up.
     pub full: bool,
+    /// Because others stood there before. Whether anybody could be picked was not asked.
+    pub behind: bool,
 }
 
 /// A place in the queue.
@@ -173,6 +175,16 @@ impl Ticket {
         if let Some(slot) = self.own(|waiter| waiter.slot.take()).flatten() {
             self.hold.release(&slot);
         }
+    }
+
+    /// Lets it try at once if nobody stands before it: who was seen there has left and called nobody.
+    pub fn call_if_first(&self) {
+        self.hold.with(|queue| {
+            let first = queue.iter().find(|waiter| waiter.wants.is_none());
+            first
+                .filter(|first| Arc::ptr_eq(&first.called, &self.called))
+                .inspect(|own| own.called.notify_one());
+        });
     }
 
     /// Waits until somebody called it. May be waited for again.

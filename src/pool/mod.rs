@@ -186,8 +186,8 @@ impl NoBackend {
     pub fn line(self) -> Option<Line> {
         match self {
             Self::NobodyUp => Some(Line::default()),
-            Self::Full => Some(Line { wants: None, full: true }),
-            Self::BoundToFull(place) => Some(Line { wants: Some(place), full: true }),
+            Self::Full => Some(Line { full: true, ..Line::default() }),
+            Self::BoundToFull(place) => Some(Line { wants: Some(place), full: true, behind: false }),
             Self::BoundToDown => None,
         }
     }
@@ -261,17 +261,23 @@ impl View {
         if let Bound::To(place) = self.bound(visit) {
             let vitals = &self.posts[place].vitals;
             let awaited = vitals.load.is_limited() && hold.is_awaited(vitals);
-            return awaited.then_some(Line { wants: Some(place), full: true });
+            return awaited.then_some(Line { wants: Some(place), full: true, behind: true });
         }
         let joins = hold.has_unbound() && self.deals_anew(visit);
-        joins.then(|| Line { wants: None, full: self.waits_for_slots() })
+        joins.then(|| Line { wants: None, full: self.waits_for_slots(), behind: true })
     }
 
     /// Takes the last place in line, unless too many wait. Who stood there keeps the place, and
     /// passes on the slot that was of no use.
     pub fn stand(&self, ticket: Option<Ticket>, line: Line) -> Option<Ticket> {
         let wants = line.wants.map(|place| &self.posts[place].vitals);
-        let Some(ticket) = ticket else { return self.pool.shared.hold.join(self.pool.plan.hold.max, wants) };
+        let Some(ticket) = ticket else {
+            let ticket = self.pool.shared.hold.join(self.pool.plan.hold.max, wants)?;
+            if line.behind {
+                ticket.call_if_first();
+            }
+            return Some(ticket);
+        };
         ticket.wants(wants);
         ticket.give_up_slot();
         Some(ticket)

@@ -64,7 +64,7 @@ fn who_comes_up_is_seen_by_who_has_just_joined() {
 
 fn who_is_called_calls_the_next() {
     let plan = plan("");
-    explore(2, move || {
+    explore(1, move || {
         let (pool, inside) = (pool(&plan), Inside::default());
         let requests = [0, 1].map(|thread| request(&pool, thread, &inside));
         publish(&pool, Standing::Open, false);
