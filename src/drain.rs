@@ -124,7 +124,9 @@ pub struct Drain {
     pub deadline: Option<Instant>,
     /// Known sessions stay until closing time.
     pub keeps: bool,
-    /// Every thread has seen the phase: from now on "nothing in flight" means what it says.
+    /// How often every thread was asked to look.
+    asked: u32,
+    /// Every thread has seen how the backend stands now: "nothing in flight" means what it says.
     acknowledged: bool,
     /// Until then sessions may come that nobody here has counted.
     strangers_until: Option<Instant>,
@@ -154,9 +156,9 @@ pub struct Left {
 /// What the owner of a drain has to do now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// Tokens no longer hold: shut the backend, and say when every thread knows.
+    /// Tokens no longer hold: shut the backend, and [`Drain::ask`].
     CloseTokens,
-    /// End what is left.
+    /// End what is left, and [`Drain::ask`].
     Cut,
     /// Close the idle connections, then call [`Drain::emptied`].
     CloseIdle,
@@ -168,6 +170,7 @@ impl Drain {
             began: now,
             deadline,
             keeps,
+            asked: 0,
             acknowledged: false,
             strangers_until: None,
             stage: Stage::Waiting,
@@ -194,9 +197,18 @@ impl Drain {
         };
     }
 
-    /// Every thread knows how the backend stands now.
-    pub fn acknowledge(&mut self) {
-        self.acknowledged = true;
+    /// Every thread is asked to look how the backend stands from now on. Their acknowledgement has
+    /// this number.
+    pub fn ask(&mut self) -> u32 {
+        self.asked += 1;
+        self.acknowledged = false;
+        self.asked
+    }
+
+    /// Every thread has done what was asked under this number. Of a question that was followed by
+    /// another it means nothing.
+    pub fn acknowledge(&mut self, asked: u32) {
+        self.acknowledged |= asked == self.asked;
     }
 
     /// The last idle connection is closed.
@@ -224,7 +236,6 @@ impl Drain {
             }
             Stage::Waiting if self.keeps && self.closing_began(now) => {
                 self.stage = Stage::Closing;
-                self.acknowledged = false;
                 Some(Step::CloseTokens)
             }
             Stage::Waiting
@@ -289,7 +300,7 @@ mod tests {
         let at = |seconds| began + Duration::from_secs(seconds);
         let mut drain = Drain::begin(true, Some(at(600)), began);
         drain.expect_strangers(at(300));
-        drain.acknowledge();
+        acknowledged(&mut drain);
         assert_eq!(drain.step(Left::default(), at(299)), None);
         assert!(drain.holds_tokens());
         assert_eq!(drain.step(Left { sessions: 1, ..Left::default() }, at(301)), None);
@@ -301,7 +312,7 @@ mod tests {
         let began = Instant::now();
         let at = |seconds| began + Duration::from_secs(seconds);
         let mut drain = Drain::resume(true, Some(at(60)), began, false);
-        drain.acknowledge();
+        acknowledged(&mut drain);
         let left = Left { sessions: 1, ..Left::default() };
         assert_eq!(drain.step(left, at(40)), None);
         assert_eq!(drain.step(left, at(48)), Some(Step::CloseTokens));
@@ -332,6 +343,11 @@ mod tests {
 
     const HALF_AN_HOUR: u64 = 1800;
 
+    fn acknowledged(drain: &mut Drain) {
+        let asked = drain.ask();
+        drain.acknowledge(asked);
+    }
+
     fn left(in_flight: u64, sessions: u64) -> Left {
         Left { in_flight, tunnels: 0, sessions }
     }
@@ -341,7 +357,7 @@ mod tests {
         let now = Instant::now();
         let mut drain = Drain::begin(false, None, now);
         assert_eq!(drain.step(left(0, 0), now), None);
-        drain.acknowledge();
+        acknowledged(&mut drain);
         assert_eq!(drain.step(left(1, 0), now), None);
         assert_eq!(
             drain.step(left(0, 9), now),
@@ -354,16 +370,30 @@ mod tests {
     }
 
     #[test]
+    fn who_looked_before_closing_time_has_not_seen_it() {
+        let began = Instant::now();
+        let closing = began + Duration::from_secs(48);
+        let mut drain = Drain::begin(true, Some(began + Duration::from_secs(60)), began);
+        let early = drain.ask();
+        assert_eq!(drain.step(left(0, 1), closing), Some(Step::CloseTokens));
+        let late = drain.ask();
+        drain.acknowledge(early);
+        assert_eq!(drain.step(left(0, 1), closing), None);
+        drain.acknowledge(late);
+        assert_eq!(drain.step(left(0, 1), closing), Some(Step::CloseIdle));
+    }
+
+    #[test]
     fn sessions_hold_a_drain_until_closing_time_and_requests_until_the_deadline() {
         let began = Instant::now();
         let at = |secs| began + Duration::from_secs(secs);
         let mut drain = Drain::begin(true, Some(at(60)), began);
-        drain.acknowledge();
+        acknowledged(&mut drain);
         assert_eq!(drain.step(left(0, 3), at(47)), None);
         assert!(drain.holds_tokens());
         assert_eq!(drain.step(left(1, 3), at(48)), Some(Step::CloseTokens));
         assert!(!drain.holds_tokens());
-        drain.acknowledge();
+        acknowledged(&mut drain);
         assert_eq!(drain.step(left(1, 3), at(59)), None);
         assert_eq!(drain.step(left(1, 3), at(60)), Some(Step::Cut));
         assert_eq!(drain.step(left(1, 3), at(60)), None);
@@ -384,7 +414,7 @@ mod tests {
             let mut now = began;
             for (in_flight, sessions, wait, acknowledge) in looks {
                 now += Duration::from_secs(wait);
-                if acknowledge { drain.acknowledge(); }
+                if acknowledge { acknowledged(&mut drain); }
                 match drain.step(left(in_flight, sessions), now) {
                     Some(Step::Cut) => prop_assert!(now >= deadline),
                     Some(Step::CloseIdle) => drain.emptied(),

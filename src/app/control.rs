@@ -92,8 +92,9 @@ pub struct Control {
 
 /// What data threads have done, and what has come of earlier processes.
 pub enum Echo {
-    /// Every thread knows how the backend stands.
-    Acknowledged(Key, u64),
+    /// Every thread knows how the backend stands, or has cut what it had there. The last is the
+    /// question's number, see `Drain::ask`.
+    Acknowledged(Key, u64, u32),
     /// Every thread has closed its idle connections to it.
     Emptied(Key, u64),
     /// Every thread has answered: none is stuck.

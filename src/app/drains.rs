@@ -3,6 +3,8 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
+use tokio::sync::oneshot;
+
 use super::control::{Control, Echo};
 use super::fleet::{Key, publish};
 use super::report;
@@ -54,25 +56,32 @@ impl Control {
         });
         self.publish(&key.0, now);
         self.retarget();
-        if let Some(id) = id {
-            self.have_acknowledged(key.clone(), id);
+        if id.is_some() {
+            self.have_acknowledged(key.clone());
         }
         id
     }
 
     /// Asks every thread to look at how things stand, and hears when all have.
-    pub(super) fn have_acknowledged(&self, key: Key, drain: u64) {
-        let all = self.ask_all(Order::Look);
-        let echo = self.echo.clone();
+    pub(super) fn have_acknowledged(&mut self, key: Key) {
+        self.have_done(key, Order::Look);
+    }
+
+    /// Gives every thread an order that a drain waits for, and hears when all have carried it out.
+    fn have_done(&mut self, key: Key, order: impl Fn(oneshot::Sender<()>) -> Order + 'static) {
+        let Some(member) = self.fleet.get_mut(&key) else { return };
+        let Some(following) = &mut member.drain else { return };
+        let (drain, asked) = (following.id, following.drain.ask());
+        let (all, echo) = (self.ask_all(order), self.echo.clone());
         tokio::task::spawn_local(async move {
             all.await;
-            let _ = echo.send(Echo::Acknowledged(key, drain)).await;
+            let _ = echo.send(Echo::Acknowledged(key, drain, asked)).await;
         });
     }
 
     pub(super) fn hear(&mut self, echo: Echo, now: Instant) {
         let (key, id) = match &echo {
-            Echo::Acknowledged(key, id) | Echo::Emptied(key, id) => (key, id),
+            Echo::Acknowledged(key, id, _) | Echo::Emptied(key, id) => (key, id),
             Echo::Alive => return self.notifier.alive(),
             Echo::ElderGone(pid) => {
                 self.elders.retain(|elder| elder.pid != *pid);
@@ -82,9 +91,8 @@ impl Control {
         };
         let Some(member) = self.fleet.get_mut(key) else { return };
         let Some(following) = member.drain.as_mut().filter(|following| following.id == *id) else { return };
-        if let Echo::Acknowledged(..) = echo {
-            following.drain.acknowledge();
-            return;
+        if let Echo::Acknowledged(_, _, asked) = echo {
+            return following.drain.acknowledge(asked);
         }
         following.drain.emptied();
         following.over = Some(now);
@@ -128,16 +136,11 @@ impl Control {
             match step {
                 Step::CloseTokens => {
                     self.publish(&key.0, now);
-                    self.have_acknowledged(key, id);
+                    self.have_acknowledged(key);
                 }
                 Step::Cut => {
                     self.publish(&key.0, now);
-                    let cut = self.ask_all(move |done| Order::Cut(vitals.clone(), done));
-                    let (echo, key) = (self.echo.clone(), key);
-                    tokio::task::spawn_local(async move {
-                        cut.await;
-                        let _ = echo.send(Echo::Acknowledged(key, id)).await;
-                    });
+                    self.have_done(key, move |done| Order::Cut(vitals.clone(), done));
                 }
                 Step::CloseIdle => {
                     let closed = self.ask_all(move |done| Order::CloseIdle(vitals.clone(), done));

@@ -84,10 +84,9 @@ fn a_drain_is_over_when_nobody_is_left() {
         let thread = data_thread(&pool, &truth, (orders, looks), 1);
         let mut drain = Drain::begin(false, None, now);
         publish(&pool, Standing::Shut, true);
-        order.send(0).expect("the thread runs");
+        order.send(drain.ask()).expect("the thread runs");
         assert_eq!(drain.step(left(&pool), now), None, "nothing is acknowledged");
-        looked.recv().expect("the thread looks");
-        drain.acknowledge();
+        drain.acknowledge(looked.recv().expect("the thread looks"));
         assert_eq!(drain.step(left(&pool), now), Some(Step::CloseIdle));
         truth.ends();
         thread.join().expect("it ends");
@@ -104,15 +103,14 @@ fn a_thread_that_looked_before_closing_time() {
         let deadline = began + Duration::from_secs(10);
         let mut drain = Drain::begin(true, Some(deadline), began);
         publish(&pool, Standing::Known, true);
-        order.send(0).expect("the thread runs");
+        order.send(drain.ask()).expect("the thread runs");
         // The thread is so busy that closing time comes first.
         let closing = deadline - Duration::from_secs(1);
         assert_eq!(drain.step(left(&pool), closing), Some(Step::CloseTokens));
         publish(&pool, Standing::Shut, true);
-        order.send(1).expect("the thread runs");
+        order.send(drain.ask()).expect("the thread runs");
         for _ in 0..2 {
-            looked.recv().expect("the thread looks");
-            drain.acknowledge();
+            drain.acknowledge(looked.recv().expect("the thread looks"));
             if drain.step(left(&pool), closing) == Some(Step::CloseIdle) {
                 truth.ends();
             }
