@@ -125,7 +125,9 @@ pub struct Drain {
     pub deadline: Option<Instant>,
     /// Known sessions stay until closing time.
     pub keeps: bool,
-    /// Every thread has seen the phase: from now on "nothing in flight" means what it says.
+    /// How often every thread was asked to look.
+    asked: u32,
+    /// Every thread has seen how the backend stands now: "nothing in flight" means what it says.
     acknowledged: bool,
     /// Until then sessions may come that nobody here has counted.
     strangers_until: Option<Instant>,
@@ -157,11 +159,12 @@ pub struct Left {
 /// What the owner of a drain has to do now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// Tokens no longer hold: shut the backend, and say when every thread knows.
+    /// Tokens no longer hold: shut the backend, and [`Drain::ask`].
     CloseTokens,
-    /// End what is left.
+    /// End what is left, and [`Drain::ask`].
     Cut,
-    /// Close the idle connections, then call [`Drain::emptied`].
+    /// Tokens no longer hold: shut the backend, close the idle connections, then call
+    /// [`Drain::emptied`].
     CloseIdle,
 }
 
@@ -171,6 +174,7 @@ impl Drain {
             began: now,
             deadline,
             keeps,
+            asked: 0,
             acknowledged: false,
             strangers_until: None,
             spread: None,
@@ -198,15 +202,27 @@ impl Drain {
         };
     }
 
-    /// Every thread knows how the backend stands now.
-    pub fn acknowledge(&mut self) {
-        self.acknowledged = true;
+    /// Every thread is asked to look how the backend stands from now on. Their acknowledgement has
+    /// this number.
+    pub fn ask(&mut self) -> u32 {
+        self.asked += 1;
+        self.acknowledged = false;
+        self.asked
     }
 
-    /// The last idle connection is closed.
-    pub fn emptied(&mut self) {
+    /// Every thread has done what was asked under this number. Of a question that was followed by
+    /// another it means nothing.
+    pub fn acknowledge(&mut self, asked: u32) {
+        self.acknowledged |= asked == self.asked;
+    }
+
+    /// Every thread has closed its idle connections, and knows that tokens no longer hold. Somebody
+    /// may have come by one just before that; who is there after the deadline is not waited for.
+    pub fn emptied(&mut self, left: Left, now: Instant) {
         if self.stage == Stage::Emptying {
-            self.stage = Stage::Over;
+            let nobody = left.in_flight == 0 && left.tunnels == 0;
+            let late = self.deadline.is_some_and(|deadline| deadline <= now);
+            self.stage = if nobody || late { Stage::Over } else { Stage::Closing };
         }
     }
 
@@ -228,7 +244,6 @@ impl Drain {
             }
             Stage::Waiting if self.keeps && self.closing_began(now) => {
                 self.stage = Stage::Closing;
-                self.acknowledged = false;
                 Some(Step::CloseTokens)
             }
             Stage::Waiting
@@ -306,7 +321,7 @@ mod tests {
         let at = |seconds| began + Duration::from_secs(seconds);
         let mut drain = Drain::begin(true, Some(at(600)), began);
         drain.expect_strangers(at(300));
-        drain.acknowledge();
+        acknowledged(&mut drain);
         assert_eq!(drain.step(Left::default(), at(299)), None);
         assert!(drain.holds_tokens());
         assert_eq!(drain.step(Left { sessions: 1, ..Left::default() }, at(301)), None);
@@ -318,7 +333,7 @@ mod tests {
         let began = Instant::now();
         let at = |seconds| began + Duration::from_secs(seconds);
         let mut drain = Drain::resume(true, Some(at(60)), began, false);
-        drain.acknowledge();
+        acknowledged(&mut drain);
         let left = Left { sessions: 1, ..Left::default() };
         assert_eq!(drain.step(left, at(40)), None);
         assert_eq!(drain.step(left, at(48)), Some(Step::CloseTokens));
@@ -349,6 +364,11 @@ mod tests {
 
     const HALF_AN_HOUR: u64 = 1800;
 
+    fn acknowledged(drain: &mut Drain) {
+        let asked = drain.ask();
+        drain.acknowledge(asked);
+    }
+
     fn left(in_flight: u64, sessions: u64) -> Left {
         Left { in_flight, tunnels: 0, sessions }
     }
@@ -358,7 +378,7 @@ mod tests {
         let now = Instant::now();
         let mut drain = Drain::begin(false, None, now);
         assert_eq!(drain.step(left(0, 0), now), None);
-        drain.acknowledge();
+        acknowledged(&mut drain);
         assert_eq!(drain.step(left(1, 0), now), None);
         assert_eq!(
             drain.step(left(0, 9), now),
@@ -366,8 +386,25 @@ mod tests {
             "a pool without sessions does not wait for any"
         );
         assert!(!drain.is_over());
-        drain.emptied();
+        drain.emptied(left(1, 0), now);
+        assert!(!drain.is_over(), "somebody has come meanwhile");
+        assert_eq!(drain.step(left(0, 9), now), Some(Step::CloseIdle));
+        drain.emptied(left(0, 9), now);
         assert!(drain.is_over());
+    }
+
+    #[test]
+    fn who_looked_before_closing_time_has_not_seen_it() {
+        let began = Instant::now();
+        let closing = began + Duration::from_secs(48);
+        let mut drain = Drain::begin(true, Some(began + Duration::from_secs(60)), began);
+        let early = drain.ask();
+        assert_eq!(drain.step(left(0, 1), closing), Some(Step::CloseTokens));
+        let late = drain.ask();
+        drain.acknowledge(early);
+        assert_eq!(drain.step(left(0, 1), closing), None);
+        drain.acknowledge(late);
+        assert_eq!(drain.step(left(0, 1), closing), Some(Step::CloseIdle));
     }
 
     #[test]
@@ -375,12 +412,12 @@ mod tests {
         let began = Instant::now();
         let at = |secs| began + Duration::from_secs(secs);
         let mut drain = Drain::begin(true, Some(at(60)), began);
-        drain.acknowledge();
+        acknowledged(&mut drain);
         assert_eq!(drain.step(left(0, 3), at(47)), None);
         assert!(drain.holds_tokens());
         assert_eq!(drain.step(left(1, 3), at(48)), Some(Step::CloseTokens));
         assert!(!drain.holds_tokens());
-        drain.acknowledge();
+        acknowledged(&mut drain);
         assert_eq!(drain.step(left(1, 3), at(59)), None);
         assert_eq!(drain.step(left(1, 3), at(60)), Some(Step::Cut));
         assert_eq!(drain.step(left(1, 3), at(60)), None);
@@ -423,17 +460,18 @@ mod tests {
             let mut now = began;
             for (in_flight, sessions, wait, acknowledge) in looks {
                 now += Duration::from_secs(wait);
-                if acknowledge { drain.acknowledge(); }
+                if acknowledge { acknowledged(&mut drain); }
                 match drain.step(left(in_flight, sessions), now) {
                     Some(Step::Cut) => prop_assert!(now >= deadline),
-                    Some(Step::CloseIdle) => drain.emptied(),
+                    Some(Step::CloseIdle) => drain.emptied(left(in_flight, sessions), now),
                     _ => {}
                 }
                 prop_assert!(!drain.holds_tokens() || now < deadline || secs == 0);
             }
             for _ in 0..4 {
                 now = now.max(deadline) + TUNNELS_GRACE;
-                if drain.step(Left { tunnels: 1, ..left(1, 1) }, now) == Some(Step::CloseIdle) { drain.emptied(); }
+                let left = Left { tunnels: 1, ..left(1, 1) };
+                if drain.step(left, now) == Some(Step::CloseIdle) { drain.emptied(left, now); }
             }
             prop_assert!(drain.is_over());
         }

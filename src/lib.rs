@@ -3,6 +3,7 @@
 pub mod certificate;
 pub mod drain;
 pub mod plan;
+mod sync;
 
 pub mod http;
 pub mod limit;

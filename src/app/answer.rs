@@ -11,6 +11,7 @@ use crate::admin::view::{CheckReport, DrainView, Fault, StateAnswer, StateOrder}
 use crate::config;
 use crate::drain::Phase;
 use crate::pool::status::Standing;
+use crate::proxy::unix_now;
 
 /// Drains whose outcome can still be asked for.
 const PAST_DRAINS: usize = 100;
@@ -29,7 +30,7 @@ impl Control {
             }
             Ask::Check { text, reply } => drop(reply.send(self.check(&text))),
             Ask::SetState { pool, backend, order, reply } => {
-                drop(reply.send(self.set_state((pool, backend), &order)));
+                drop(reply.send(self.set_state((pool, backend), &order, Instant::now())));
             }
             Ask::Drain { id, reply } => drop(reply.send(self.drain(id))),
             Ask::Upgrade { order, reply } => self.begin_upgrade(order, Some(reply)),
@@ -84,7 +85,12 @@ impl Control {
         self.past_drains.push_back(drain);
     }
 
-    fn set_state(&mut self, key: (String, String), order: &StateOrder) -> Result<StateAnswer, Fault> {
+    pub(super) fn set_state(
+        &mut self,
+        key: (String, String),
+        order: &StateOrder,
+        now: Instant,
+    ) -> Result<StateAnswer, Fault> {
         self.takes_orders()?;
         let name = format!("{}/{}", key.0, key.1);
         let unknown = || report::fault(404, "unknown_backend", format!("there is no backend `{name}`"));
@@ -121,7 +127,7 @@ impl Control {
                 report::fault(400, "bad_deadline", format!("`{seconds}` is no number of seconds"))
             })?),
         };
-        self.give_word(&key, word, deadline, order.reason.clone())
+        self.give_word(&key, word, deadline, order.reason.clone(), now)
     }
 
     fn give_word(
@@ -130,9 +136,9 @@ impl Control {
         word: Phase,
         deadline: Option<Duration>,
         reason: Option<String>,
+        now: Instant,
     ) -> Result<StateAnswer, Fault> {
         let name = format!("{}/{}", key.0, key.1);
-        let now = Instant::now();
         let member = self.fleet.get_mut(key).expect("its presence was checked");
         let before = member.phase();
         let (past, mut notes) = (report::drain(key, member), Vec::new());
@@ -145,15 +151,18 @@ impl Control {
             member.reason.clone_from(&reason);
         }
         let turned = member.turned(before, true, now);
-        let (after, stays) = (member.phase(), member.sessions());
+        let (after, stays) = (member.phase(), member.sessions(unix_now()));
         let drains = matches!(after, Phase::Draining | Phase::Stopped);
         if after == Phase::Active
             && let Some(past) = past
         {
             self.remember(past);
         }
-        let drain =
-            if turned || (drains && deadline.is_some()) { self.phase_turned(key, deadline) } else { None };
+        let drain = if turned || (drains && deadline.is_some()) {
+            self.phase_turned(key, deadline, now)
+        } else {
+            None
+        };
         let drain = drain.or_else(|| self.fleet.get(key)?.drain.as_ref().map(|drain| drain.id));
         if turned {
             let until =

@@ -31,7 +31,7 @@ use crate::limit::Heads;
 use crate::live::Live;
 use crate::plan::{Plan, StickyKey};
 use crate::pool::{Pool, Shared};
-use crate::proxy::Evidence;
+use crate::proxy::{Evidence, unix_now};
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::{EventLog, Telemetry};
 
@@ -94,8 +94,9 @@ pub struct Control {
 
 /// What data threads have done, and what has come of earlier processes.
 pub enum Echo {
-    /// Every thread knows how the backend stands.
-    Acknowledged(Key, u64),
+    /// Every thread knows how the backend stands, or has cut what it had there. The last is the
+    /// question's number, see `Drain::ask`.
+    Acknowledged(Key, u64, u32),
     /// Every thread has closed its idle connections to it.
     Emptied(Key, u64),
     /// Every thread has answered: none is stuck.
@@ -122,13 +123,13 @@ impl Control {
         loop {
             tokio::select! {
                 Some(ask) = inbox.asks.recv() => self.answer(ask).await,
-                Some(evidence) = inbox.evidence.recv() => self.heed(evidence),
-                Some(news) = inbox.news.recv() => self.learn(news),
-                Some(echo) = inbox.echoes.recv() => self.hear(echo),
+                Some(evidence) = inbox.evidence.recv() => self.heed(evidence, Instant::now()),
+                Some(news) = inbox.news.recv() => self.learn(news, Instant::now()),
+                Some(echo) = inbox.echoes.recv() => self.hear(echo, Instant::now()),
                 Some(signal) = inbox.signals.recv() => self.signalled(signal).await,
                 Some(outcome) = inbox.outcomes.recv() => self.upgraded(outcome).await,
                 _ = tick.tick() => {
-                    if let Some(report) = self.tick().await {
+                    if let Some(report) = self.tick(Instant::now(), unix_now()).await {
                         return report;
                     }
                 }
@@ -144,12 +145,12 @@ impl Control {
             None => self.recall_words(),
         }
         self.retarget();
-        self.drain_what_should();
+        self.drain_what_should(Instant::now());
         self.expect_strangers(told.is_some());
     }
 
-    async fn tick(&mut self) -> Option<ShutdownReport> {
-        let now = Instant::now();
+    /// `clock`: seconds since 1970, the time of sessions.
+    pub(super) async fn tick(&mut self, now: Instant, clock: u64) -> Option<ShutdownReport> {
         let watches = self.plan.server.watch && self.takes_orders().is_ok();
         let watch = self.watch.as_mut().filter(|_| watches);
         if let Some(text) = watch.and_then(|watch| watch.poll(now)) {
@@ -158,7 +159,7 @@ impl Control {
         if watches && self.files.poll(now) {
             let _ = self.reload(Reloading::Renewed).await;
         }
-        self.follow_drains(now);
+        self.follow_drains(now, clock);
         self.follow_ejections(now);
         self.follow_panics();
         self.follow_slow_starts(now);
@@ -168,7 +169,7 @@ impl Control {
         }
         if !self.ready {
             self.ready = self.plan.pools.iter().all(|pool| self.has_verdict(pool))
-                || self.started.elapsed() >= READY_AFTER;
+                || now.saturating_duration_since(self.started) >= READY_AFTER;
             if self.ready {
                 self.say_ready();
             }
@@ -183,9 +184,9 @@ impl Control {
     }
 
     /// Publishes how a pool stands, and has every thread acknowledge it.
-    pub fn publish(&self, pool: &str) {
+    pub fn publish(&self, pool: &str, now: Instant) {
         if let Some(pool) = self.pool(pool) {
-            publish(&pool, &self.fleet, Instant::now());
+            publish(&pool, &self.fleet, now);
         }
     }
 

@@ -1,10 +1,11 @@
 //! What a reload keeps, changes, adds, lets go and moves, told from two plans. Reads, and
 //! changes nothing.
 
-use super::fleet::{Fleet, Member};
+use super::fleet::Fleet;
 use super::report::counted;
 use crate::admin::view::ReloadReport;
 use crate::plan::{ListenerPlan, Plan, PolicyPlan, PoolPlan};
+use crate::proxy::unix_now;
 
 /// What applying `new` over `old` keeps, changes, adds and lets go.
 pub fn reload(old: &Plan, new: &Plan, fleet: &Fleet, generation: u64) -> ReloadReport {
@@ -46,7 +47,7 @@ pub fn reload(old: &Plan, new: &Plan, fleet: &Fleet, generation: u64) -> ReloadR
             if !kept {
                 let left = fleet
                     .get(&(pool.name.clone(), backend.name.clone()))
-                    .map(Member::left)
+                    .map(|member| member.left(unix_now()))
                     .unwrap_or_default();
                 report.draining.push(format!(
                     "pool {}: {} left the file; {} and {} finish",

@@ -4,6 +4,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use tokio::sync::oneshot;
+
 use super::control::{Control, Echo};
 use super::fleet::{Key, publish};
 use super::report::{self, counted};
@@ -11,11 +13,12 @@ use super::worker::Order;
 use crate::drain::{Left, Phase, Step};
 use crate::plan::PoolPlan;
 use crate::pool::backend::Vitals;
+use crate::proxy::unix_now;
 use crate::telemetry::DrainOutcome;
 
 impl Control {
     /// Begins the drain of every backend that should have one and has none.
-    pub fn drain_what_should(&mut self) {
+    pub fn drain_what_should(&mut self, now: Instant) {
         let due: Vec<_> = self
             .fleet
             .iter()
@@ -23,7 +26,7 @@ impl Control {
             .map(|(key, _)| key.clone())
             .collect();
         for key in due {
-            self.phase_turned(&key, None);
+            self.phase_turned(&key, None, now);
         }
     }
 
@@ -42,8 +45,7 @@ impl Control {
     }
 
     /// A backend's phase has changed: begin its drain, or tell that it is back.
-    pub fn phase_turned(&mut self, key: &Key, deadline: Option<Duration>) -> Option<u64> {
-        let now = Instant::now();
+    pub fn phase_turned(&mut self, key: &Key, deadline: Option<Duration>, now: Instant) -> Option<u64> {
         let member = self.fleet.get_mut(key)?;
         let drains = match member.phase() {
             Phase::Draining => Some(deadline.map(|deadline| now + deadline)),
@@ -55,27 +57,34 @@ impl Control {
             self.next_drain += 1;
             member.drain.as_ref().map_or(0, |following| following.id)
         });
-        self.publish(&key.0);
+        self.publish(&key.0, now);
         self.retarget();
-        if let Some(id) = id {
-            self.have_acknowledged(key.clone(), id);
+        if id.is_some() {
+            self.have_acknowledged(key.clone());
         }
         id
     }
 
     /// Asks every thread to look at how things stand, and hears when all have.
-    pub(super) fn have_acknowledged(&self, key: Key, drain: u64) {
-        let all = self.ask_all(Order::Look);
-        let echo = self.echo.clone();
+    pub(super) fn have_acknowledged(&mut self, key: Key) {
+        self.have_done(key, Order::Look);
+    }
+
+    /// Gives every thread an order that a drain waits for, and hears when all have carried it out.
+    fn have_done(&mut self, key: Key, order: impl Fn(oneshot::Sender<()>) -> Order + 'static) {
+        let Some(member) = self.fleet.get_mut(&key) else { return };
+        let Some(following) = &mut member.drain else { return };
+        let (drain, asked) = (following.id, following.drain.ask());
+        let (all, echo) = (self.ask_all(order), self.echo.clone());
         tokio::task::spawn_local(async move {
             all.await;
-            let _ = echo.send(Echo::Acknowledged(key, drain)).await;
+            let _ = echo.send(Echo::Acknowledged(key, drain, asked)).await;
         });
     }
 
-    pub(super) fn hear(&mut self, echo: Echo) {
+    pub(super) fn hear(&mut self, echo: Echo, now: Instant) {
         let (key, id) = match &echo {
-            Echo::Acknowledged(key, id) | Echo::Emptied(key, id) => (key, id),
+            Echo::Acknowledged(key, id, _) | Echo::Emptied(key, id) => (key, id),
             Echo::Alive => return self.notifier.alive(),
             Echo::ElderGone(pid) => {
                 self.elders.retain(|elder| elder.pid != *pid);
@@ -84,13 +93,16 @@ impl Control {
             }
         };
         let Some(member) = self.fleet.get_mut(key) else { return };
+        let left = member.left(unix_now());
         let Some(following) = member.drain.as_mut().filter(|following| following.id == *id) else { return };
-        if let Echo::Acknowledged(..) = echo {
-            following.drain.acknowledge();
+        if let Echo::Acknowledged(_, _, asked) = echo {
+            return following.drain.acknowledge(asked);
+        }
+        following.drain.emptied(left, now);
+        if !following.drain.is_over() {
             return;
         }
-        following.drain.emptied();
-        following.over = Some(Instant::now());
+        following.over = Some(now);
         member.state_since = SystemTime::now();
         let view = report::drain(key, member);
         let cut = view.as_ref().map_or(0, |view| view.requests_cut + view.tunnels_cut);
@@ -110,10 +122,10 @@ impl Control {
             );
             self.tell("drain", Some(key), message);
         }
-        self.publish(&key.0);
+        self.publish(&key.0, now);
     }
 
-    pub(super) fn follow_drains(&mut self, now: Instant) {
+    pub(super) fn follow_drains(&mut self, now: Instant, clock: u64) {
         let (mut steps, mut due) = (Vec::new(), Vec::new());
         for (key, member) in self.fleet.iter_mut() {
             if member.drain.as_ref().is_none_or(|following| following.drain.is_over()) {
@@ -121,7 +133,7 @@ impl Control {
             }
             // An earlier process may have some of it that is not counted here.
             let elsewhere = u64::from(!self.elders.is_empty());
-            let left = member.left();
+            let left = member.left(clock);
             let left = Left { in_flight: left.in_flight + elsewhere, ..left };
             let Some(following) = &mut member.drain else { continue };
             if let Some(step) = following.drain.step(left, now) {
@@ -140,19 +152,15 @@ impl Control {
         for (key, id, vitals, step) in steps {
             match step {
                 Step::CloseTokens => {
-                    self.publish(&key.0);
-                    self.have_acknowledged(key, id);
+                    self.publish(&key.0, now);
+                    self.have_acknowledged(key);
                 }
                 Step::Cut => {
-                    self.publish(&key.0);
-                    let cut = self.ask_all(move |done| Order::Cut(vitals.clone(), done));
-                    let (echo, key) = (self.echo.clone(), key);
-                    tokio::task::spawn_local(async move {
-                        cut.await;
-                        let _ = echo.send(Echo::Acknowledged(key, id)).await;
-                    });
+                    self.publish(&key.0, now);
+                    self.have_done(key, move |done| Order::Cut(vitals.clone(), done));
                 }
                 Step::CloseIdle => {
+                    self.publish(&key.0, now);
                     let closed = self.ask_all(move |done| Order::CloseIdle(vitals.clone(), done));
                     let echo = self.echo.clone();
                     tokio::task::spawn_local(async move {

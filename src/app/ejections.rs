@@ -15,7 +15,7 @@ use crate::telemetry::EjectionReason;
 
 impl Control {
     /// Takes in what failed in traffic.
-    pub(super) fn blame(&mut self, vitals: &Arc<Vitals>, fault: Fault) {
+    pub(super) fn blame(&mut self, vitals: &Arc<Vitals>, fault: Fault, now: Instant) {
         let key = (vitals.pool.to_string(), vitals.name.to_string());
         let Some(pool) = self.pool(&key.0) else { return };
         let Some(plan) = &pool.plan.outlier else { return };
@@ -33,7 +33,6 @@ impl Control {
         if !can_spare || member.standing() == Standing::Shut {
             return;
         }
-        let now = Instant::now();
         let length = member.outlier.eject(plan, now);
         let (reason, what) = match fault {
             Fault::NoAnswer => (EjectionReason::ConsecutiveErrors, "attempt"),
@@ -52,7 +51,7 @@ impl Control {
             humantime::format_duration(length),
             member.ejected_for
         );
-        self.publish(&key.0);
+        self.publish(&key.0, now);
         self.tell("health", Some(&key), why);
     }
 
@@ -77,7 +76,7 @@ impl Control {
             back.push(key.clone());
         }
         for key in back {
-            self.publish(&key.0);
+            self.publish(&key.0, now);
             self.tell("health", Some(&key), format!("{}/{} is no longer ejected", key.0, key.1));
         }
     }

@@ -4,7 +4,7 @@
 //! probes, its drain) into the standing that data threads read. No I/O: what has to be told or
 //! done is returned.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -23,6 +23,7 @@ use crate::pool::status::{
     Candidate, Facts, SLOW_START_STEPS, Standing, roster_members, slow_start_step, standings,
 };
 use crate::pool::{Pool, session_window};
+use crate::proxy::unix_now;
 use crate::telemetry::Telemetry;
 
 /// A backend's name: its pool's, and its own.
@@ -31,7 +32,7 @@ pub type Key = (String, String);
 /// Every backend by name, those that left the file but still have something to finish included.
 #[derive(Default)]
 pub struct Fleet {
-    members: HashMap<Key, Member>,
+    members: BTreeMap<Key, Member>,
     /// Backends whose address has changed: the old ones finish what they have.
     pub former: Vec<Arc<Vitals>>,
 }
@@ -109,6 +110,7 @@ impl Fleet {
         pools: &[PoolPlan],
         telemetry: &Telemetry,
         threads: usize,
+        now: Instant,
     ) -> HashMap<Key, Arc<Vitals>> {
         let backends = pools.iter().flat_map(|pool| pool.backends.iter().map(move |backend| (pool, backend)));
         let vitals = backends.map(|(pool, backend)| {
@@ -120,7 +122,8 @@ impl Fleet {
                 Some(member) => member.vitals.clone(),
                 None => {
                     let series = telemetry.backend(&pool.name, &backend.name);
-                    Arc::new(Vitals::new(&pool.name, &backend.name, known(&backend.address), series, threads))
+                    let addresses = known(&backend.address);
+                    Arc::new(Vitals::new(&pool.name, &backend.name, addresses, series, threads, now))
                 }
             };
             (key, vitals)
@@ -148,10 +151,14 @@ impl Fleet {
                         if !Arc::ptr_eq(&member.vitals, &vitals) {
                             member.vitals.set_standing(Standing::Shut, false);
                             self.former.push(std::mem::replace(&mut member.vitals, vitals));
-                            member.streak = Streak::new(member.init, now);
+                            member.streak = member.streak.elsewhere(init(pool), now);
                             member.outlier = Outlier::default();
                             member.health_since = SystemTime::now();
                             member.back_since = Some(now);
+                            if let Some(following) = &mut member.drain {
+                                // The counts begin anew as well.
+                                following.counts_then = Counts::default();
+                            }
                         }
                         member.update(pool, backend, now);
                     }
@@ -214,6 +221,11 @@ impl Member {
         self.keeps = pool.sticky && pool.cookie.on_drain == OnDrain::Keep;
         self.window = session_window(pool);
         let before = self.phase();
+        if !self.probed {
+            // Nobody is left to end what a probe's answer began.
+            self.words.health = Phase::Active;
+            self.streak.asks_no_more();
+        }
         self.words.file_says(match backend.state {
             FileState::Active => Phase::Active,
             FileState::Draining => Phase::Draining,
@@ -262,7 +274,7 @@ impl Member {
                 self.drain = Some(Following {
                     id,
                     drain: Drain::begin(self.keeps, deadline, now),
-                    sessions_then: self.sessions(),
+                    sessions_then: self.sessions(unix_now()),
                     sessions_moved: 0,
                     counts_then: self.vitals.counts(),
                     over: None,
@@ -271,17 +283,18 @@ impl Member {
         }
     }
 
-    pub fn left(&self) -> Left {
+    /// `clock`: seconds since 1970.
+    pub fn left(&self, clock: u64) -> Left {
         let counts = self.vitals.counts();
-        Left { in_flight: counts.in_flight, tunnels: counts.tunnels, sessions: self.sessions() }
+        Left { in_flight: counts.in_flight, tunnels: counts.tunnels, sessions: self.sessions(clock) }
     }
 
     /// Sessions seen within the window, over all threads; none in a pool that keeps none.
-    pub fn sessions(&self) -> u64 {
+    pub fn sessions(&self, clock: u64) -> u64 {
         if !self.sticky {
             return 0;
         }
-        sessions::union(self.vitals.sessions(), crate::proxy::unix_now(), self.window).count()
+        sessions::union(self.vitals.sessions(), clock, self.window).count()
     }
 
     pub fn keeps_sessions(&self) -> bool {
@@ -370,10 +383,6 @@ pub fn publish(pool: &Pool, fleet: &Fleet, now: Instant) -> usize {
     let open = seats.len();
     let roster = |seats| Roster::build(&pool.plan.policy, &pool.plan.name, seats);
     pool.publish(roster(seats).with_reserve(roster(reserve)));
-    if open > 0 {
-        pool.shared.hold.wake();
-    }
-    pool.shared.hold.wake_bound();
     open
 }
 

@@ -15,39 +15,39 @@ use crate::drain::Phase;
 use crate::plan::{BackendAddress, PoolPlan};
 use crate::pool::backend::Vitals;
 use crate::pool::health::{Change, Health, Thresholds, Verdict};
-use crate::proxy::{Against, Evidence};
+use crate::proxy::{Against, Evidence, unix_now};
 use crate::telemetry::ProbeResult;
 use crate::upstream::Way;
 
 impl Control {
-    pub(super) fn heed(&mut self, evidence: Evidence) {
+    pub(super) fn heed(&mut self, evidence: Evidence, now: Instant) {
         let Evidence { vitals, what } = evidence;
         let why = match what {
             Against::Refused(why) => why,
-            Against::Fault(fault) => return self.blame(&vitals, fault),
+            Against::Fault(fault) => return self.blame(&vitals, fault, now),
         };
         let key = (vitals.pool.to_string(), vitals.name.to_string());
         let Some(member) = self.fleet.get_mut(&key).filter(|member| Arc::ptr_eq(&member.vitals, &vitals))
         else {
             return;
         };
-        if member.streak.refused(Instant::now()).is_none() {
+        if member.streak.refused(now).is_none() {
             return;
         }
         member.health_since = SystemTime::now();
-        self.publish(&key.0);
+        self.publish(&key.0, now);
         self.retarget();
         self.tell("health", Some(&key), format!("{}/{} down: {why} in traffic", key.0, key.1));
     }
 
-    pub(super) fn learn(&mut self, news: News) {
+    pub(super) fn learn(&mut self, news: News, now: Instant) {
         match news {
-            News::Verdict(vitals, verdict) => self.judge(&vitals, verdict),
-            News::Resolved(vitals, answer) => self.resolved(&vitals, answer),
+            News::Verdict(vitals, verdict) => self.judge(&vitals, verdict, now),
+            News::Resolved(vitals, answer) => self.resolved(&vitals, answer, now),
         }
     }
 
-    fn judge(&mut self, vitals: &Arc<Vitals>, verdict: Verdict) {
+    fn judge(&mut self, vitals: &Arc<Vitals>, verdict: Verdict, now: Instant) {
         let key = (vitals.pool.to_string(), vitals.name.to_string());
         let Some(pool) = self.pool(&key.0) else { return };
         let Some(member) = self.fleet.get_mut(&key).filter(|member| Arc::ptr_eq(&member.vitals, vitals))
@@ -60,7 +60,6 @@ impl Control {
             Verdict::Fail { .. } => (ProbeResult::Fail, Duration::ZERO),
         };
         vitals.series.probed(result, took);
-        let now = Instant::now();
         let plan = pool.plan.health.as_ref();
         let thresholds = plan
             .map_or(Thresholds { rise: 1, fall: 1 }, |plan| Thresholds { rise: plan.rise, fall: plan.fall });
@@ -94,9 +93,9 @@ impl Control {
             self.remember(past);
         }
         if turned {
-            self.phase_turned(&key, None);
+            self.phase_turned(&key, None, now);
         }
-        self.publish(&key.0);
+        self.publish(&key.0, now);
         self.retarget();
     }
 
@@ -108,14 +107,17 @@ impl Control {
             Change::Up { back: true } => format!("{name} back up: {detail}"),
             Change::Down { why } => format!("{name} down after {fall} failed probes: {why}"),
             Change::Drains => {
-                format!("{name} draining: its probe answers {detail}; {}", sessions(member.sessions()))
+                format!(
+                    "{name} draining: its probe answers {detail}; {}",
+                    sessions(member.sessions(unix_now()))
+                )
             }
             Change::DrainEnds => format!("{name} active again: its probe answers {detail}"),
         };
         self.tell("health", Some(key), message);
     }
 
-    fn resolved(&mut self, vitals: &Arc<Vitals>, answer: Result<Vec<SocketAddr>, String>) {
+    fn resolved(&mut self, vitals: &Arc<Vitals>, answer: Result<Vec<SocketAddr>, String>, now: Instant) {
         let key = (vitals.pool.to_string(), vitals.name.to_string());
         let Some(member) = self.fleet.get_mut(&key).filter(|member| Arc::ptr_eq(&member.vitals, vitals))
         else {
@@ -149,7 +151,7 @@ impl Control {
                 }
             }
         }
-        self.publish(&key.0);
+        self.publish(&key.0, now);
     }
 
     /// Whether a pool needs no verdict, or has one on at least one of its backends.

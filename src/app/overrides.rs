@@ -60,9 +60,10 @@ impl Control {
             let before = member.phase();
             member.words.operator = Some(word);
             member.reason = reason;
-            if member.turned(before, true, Instant::now()) {
+            let now = Instant::now();
+            if member.turned(before, true, now) {
                 let left = deadline.map(|at| Duration::from_secs_f64((at - unix()).clamp(0.0, MAX_DEADLINE)));
-                self.phase_turned(&key, left);
+                self.phase_turned(&key, left, now);
                 self.tell(
                     "state",
                     Some(&key),

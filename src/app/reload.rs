@@ -50,7 +50,7 @@ impl Control {
         if self.ready {
             self.notifier.reloading();
         }
-        let result = self.try_reload(why).await;
+        let result = self.try_reload(why, begun).await;
         if self.ready {
             self.say_ready();
         }
@@ -76,14 +76,25 @@ impl Control {
         }
     }
 
-    async fn try_reload(&mut self, why: Reloading) -> Result<ReloadReport, Fault> {
+    async fn try_reload(&mut self, why: Reloading, now: Instant) -> Result<ReloadReport, Fault> {
         self.takes_orders()?;
-        let (text, Compiled { plan, warnings, files }) = self.compile(why).map_err(|problems| {
+        let (text, compiled) = self.compile(why).map_err(|problems| {
             report::invalid(
                 &problems,
                 &format!("not reloaded: {}; generation {} stays", problems.summary(), self.generation),
             )
         })?;
+        self.change_to(text, compiled, now).await
+    }
+
+    /// From what is written to what runs.
+    pub(super) async fn change_to(
+        &mut self,
+        text: String,
+        compiled: Compiled,
+        now: Instant,
+    ) -> Result<ReloadReport, Fault> {
+        let Compiled { plan, warnings, files } = compiled;
         // Prepare.
         let bound = self.bind(&plan).map_err(|(address, error)| {
             report::fault(409, "cannot_bind", format!("not reloaded: cannot listen on {address}: {error}"))
@@ -91,9 +102,15 @@ impl Control {
         let log = self.access_log.prepare(&plan.log.access).map_err(|error| {
             report::fault(409, "cannot_open", format!("not reloaded: cannot open the access log: {error}"))
         })?;
-        let vitals = self.fleet.prepare(&plan.pools, &self.telemetry, self.workers.len());
+        let vitals = self.fleet.prepare(&plan.pools, &self.telemetry, self.workers.len(), now);
         let keys = keys::ring(&plan, &self.keys);
-        let shared = shared(&plan.pools, |name| self.shared.get(name).cloned());
+        let mut shared = shared(&plan.pools, |name| self.shared.get(name).cloned());
+        // A pool that is gone and may come back while its requests finish: they call who waits then.
+        for (name, kept) in &self.shared {
+            if self.fleet.iter().any(|((pool, _), _)| pool == name) {
+                shared.entry(name.clone()).or_insert_with(|| kept.clone());
+            }
+        }
         let (acceptors, tickets) = secure::acceptors(&plan, &self.tickets)
             .map_err(|why| report::fault(409, "cannot_secure", format!("not reloaded: {why}")))?;
         let before = self.live.load_full();
@@ -123,7 +140,7 @@ impl Control {
             .iter()
             .map(|(key, member)| (key.clone(), member.phase(), report::drain(key, member)))
             .collect();
-        self.fleet.adopt(&self.plan.pools, vitals, false, Instant::now());
+        self.fleet.adopt(&self.plan.pools, vitals, false, now);
         self.access_log.apply(log);
         if let Some(events) = &self.event_log {
             // The level was checked when the file was compiled.
@@ -136,7 +153,7 @@ impl Control {
         let shared_before = std::mem::replace(&mut self.shared, shared);
         self.generation += 1;
         for pool in &next.pools {
-            super::fleet::publish(pool, &self.fleet, Instant::now());
+            super::fleet::publish(pool, &self.fleet, now);
         }
         self.live.store(next);
 
@@ -148,10 +165,10 @@ impl Control {
                 self.remember(ended);
             }
             if turned {
-                self.phase_turned(&key, None);
+                self.phase_turned(&key, None, now);
             }
         }
-        self.drain_what_should();
+        self.drain_what_should(now);
         self.relisten(bound).await;
         // Whoever waits looks at the new snapshot, and goes elsewhere if need be: also from a pool
         // that is gone.

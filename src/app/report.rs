@@ -149,7 +149,7 @@ impl Control {
             in_flight: counts.in_flight,
             tunnels: counts.tunnels,
             idle_connections: counts.idle,
-            sessions: member.sessions(),
+            sessions: member.sessions(unix_now()),
             requests: totals.requests,
             errors: totals.server_errors,
             drain: drain(&key, member),
@@ -216,7 +216,11 @@ impl Control {
                 gauges.push(Gauge::new(&metrics::BACKEND_WEIGHT, labels, member.plan.weight.into()));
                 gauges.push(Gauge::new(&metrics::BACKEND_IN_FLIGHT, labels, counts.in_flight as f64));
                 if member.drain.is_some() {
-                    gauges.push(Gauge::new(&metrics::DRAIN_SESSIONS, labels, member.sessions() as f64));
+                    gauges.push(Gauge::new(
+                        &metrics::DRAIN_SESSIONS,
+                        labels,
+                        member.sessions(unix_now()) as f64,
+                    ));
                 }
             }
             let name = pool.name.as_str();
@@ -268,7 +272,7 @@ fn health(member: &Member) -> HealthView {
 /// How a backend's drain goes, or went.
 pub fn drain(key: &Key, member: &Member) -> Option<DrainView> {
     let following = member.drain.as_ref()?;
-    let (left, counts) = (member.left(), member.vitals.counts());
+    let (left, counts) = (member.left(unix_now()), member.vitals.counts());
     let until = following.over.unwrap_or_else(Instant::now);
     let deadline = following.drain.deadline;
     let state = if following.drain.is_over() { "drained" } else { "draining" };

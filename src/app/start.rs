@@ -82,7 +82,8 @@ impl Pintle {
         let door = AdminSockets::open(&plan.admin, options.default_admin, &mut inherited, &mut warnings)?;
 
         let fleet = Fleet::default();
-        let vitals = fleet.prepare(&plan.pools, &telemetry, threads);
+        let now = Instant::now();
+        let vitals = fleet.prepare(&plan.pools, &telemetry, threads, now);
         let keys = keys::ring(&plan, &inherited.keys());
         let shared = reload::shared(&plan.pools, |_| None);
         let (acceptors, tickets) = secure::acceptors(&plan, &inherited.tickets())
@@ -100,9 +101,9 @@ impl Pintle {
         };
         let live = Arc::new(ArcSwap::from_pointee(snapshot(plan.clone(), 1, carry)));
         let mut fleet = fleet;
-        fleet.adopt(&plan.pools, vitals, true, Instant::now());
+        fleet.adopt(&plan.pools, vitals, true, now);
         for pool in &live.load().pools {
-            publish(pool, &fleet, Instant::now());
+            publish(pool, &fleet, now);
         }
 
         let (news_tx, news) = mpsc::channel(WAITING);

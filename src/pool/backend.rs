@@ -8,8 +8,7 @@
 use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use http::HeaderValue;
@@ -23,6 +22,8 @@ use crate::http::timer::Timer;
 use crate::http::tunnel::TunnelEnd;
 use crate::listen::Descriptors;
 use crate::plan::BackendPlan;
+use crate::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use crate::sync::{Mutex, MutexGuard};
 use crate::telemetry::BackendSeries;
 use crate::upstream::{Client, Keep, Link, Way};
 
@@ -59,7 +60,7 @@ pub struct Shard {
     tunnels: AtomicU32,
     idle: AtomicU32,
     /// Requests that wait for a stream.
-    waiting: Arc<AtomicU32>,
+    waiting: Arc<std::sync::atomic::AtomicU32>,
     /// Tunnels that may be told to end before a drain's deadline, and have not been.
     untold: AtomicU32,
     requests_cut: AtomicU64,
@@ -88,12 +89,13 @@ impl Vitals {
         addresses: Vec<SocketAddr>,
         series: Arc<BackendSeries>,
         threads: usize,
+        now: Instant,
     ) -> Self {
         Self {
             pool: pool.into(),
             name: name.into(),
             series,
-            load: Arc::new(Load::new(Instant::now())),
+            load: Arc::new(Load::new(now)),
             standing: AtomicU8::new(Standing::Shut.to_u8()),
             leaving: AtomicU8::new(0),
             seated: AtomicBool::new(false),
@@ -173,6 +175,7 @@ pub struct Post {
 struct Holder {
     /// What a cut wakes.
     timer: Timer,
+    tunnel: bool,
     /// A tunnel that may be told to end before the deadline of a drain, and has not been.
     untold: bool,
 }
@@ -198,7 +201,8 @@ impl Post {
     /// Takes a lease for whoever waits by `timer`. `place` is the backend's in its pool;
     /// `shared`: it has been counted over all threads.
     pub fn lease(self: &Rc<Self>, place: usize, timer: &Timer, shared: bool) -> Lease {
-        let key = self.leases.borrow_mut().insert(Holder { timer: timer.clone(), untold: false });
+        let holder = Holder { timer: timer.clone(), tunnel: false, untold: false };
+        let key = self.leases.borrow_mut().insert(holder);
         add(&self.shard().in_flight, 1);
         Lease { post: self.clone(), place, key, shared, tunnel: false }
     }
@@ -214,9 +218,9 @@ impl Post {
         for (_, holder) in self.leases.borrow_mut().iter_mut() {
             holder.timer.cut();
             self.now_told(holder);
+            // Not the shard's count: a backend that left the file and came back has two posts.
+            count(&self.shard().requests_cut, u64::from(!holder.tunnel));
         }
-        let shard = self.shard();
-        count(&shard.requests_cut, shard.in_flight.load(Ordering::Relaxed).into());
     }
 
     /// Tells up to `most` tunnels to end; how many were told.
@@ -299,7 +303,8 @@ impl Lease {
         add(&shard.tunnels, 1);
         add(&shard.in_flight, -1);
         add(&shard.untold, early.into());
-        self.post.leases.borrow_mut()[self.key] = Holder { timer: timer.clone(), untold: early };
+        self.post.leases.borrow_mut()[self.key] =
+            Holder { timer: timer.clone(), tunnel: true, untold: early };
         self
     }
 

@@ -11,13 +11,12 @@
 //! called, the next when the one before has gone or stays.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicUsize, Ordering, fence};
-use std::sync::{Arc, Mutex, PoisonError};
-
-use tokio::sync::Notify;
+use std::sync::{Arc, PoisonError};
 
 use super::backend::Vitals;
 use super::status::{Standing, admits};
+use crate::sync::atomic::{AtomicUsize, Ordering, fence};
+use crate::sync::{Mutex, Notify};
 
 #[derive(Default)]
 pub struct Hold {
@@ -44,6 +43,17 @@ impl Waiter {
             Some(wants) => Arc::ptr_eq(wants, vitals) && admits(vitals.standing(), true),
         }
     }
+}
+
+/// What a request waits for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Line {
+    /// The place of the backend that it is bound to, where only that one will do.
+    pub wants: Option<usize>,
+    /// For a slot, not for somebody to come up.
+    pub full: bool,
+    /// Because others stood there before. Whether anybody could be picked was not asked.
+    pub behind: bool,
 }
 
 /// A place in the queue.
@@ -198,6 +208,16 @@ impl Ticket {
         });
     }
 
+    /// Lets it try at once if nobody stands before it: who was seen there has left and called nobody.
+    pub fn call_if_first(&self) {
+        self.hold.with(|queue| {
+            let first = queue.iter().find(|waiter| waiter.wants.is_none());
+            first
+                .filter(|first| Arc::ptr_eq(&first.called, &self.called))
+                .inspect(|own| own.called.notify_one());
+        });
+    }
+
     /// Waits until somebody called it. May be waited for again.
     pub async fn called(&self) {
         self.called.notified().await;
@@ -279,7 +299,8 @@ mod tests {
     /// A backend that takes one request, which is in flight.
     fn busy() -> Arc<Vitals> {
         let telemetry = crate::telemetry::Telemetry::new(1);
-        let vitals = Vitals::new("app", "a", Vec::new(), telemetry.backend("app", "a"), 1);
+        let vitals =
+            Vitals::new("app", "a", Vec::new(), telemetry.backend("app", "a"), 1, std::time::Instant::now());
         vitals.set_standing(Standing::Open, false);
         vitals.set_seated(true);
         vitals.load.limit(1);

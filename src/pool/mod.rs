@@ -18,13 +18,12 @@ pub mod status;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use self::affinity::{Affinity, Refused, Token};
 use self::backend::{Backend, Lease, Post};
-use self::hold::{Hold, Ticket};
+use self::hold::{Hold, Line, Ticket};
 use self::key::Keys;
 use self::policy::{Cursor, Roster};
 use self::status::{Standing, admits};
@@ -32,6 +31,8 @@ use tokio::sync::Notify;
 
 use crate::http::timer::Timer;
 use crate::plan::{OnDown, PoolPlan};
+use crate::sync::Mutex;
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::telemetry::{PoolSeries, Stick};
 
 /// What a session's silence may last where the file does not say.
@@ -104,10 +105,16 @@ impl Pool {
         self.places.get(backend).copied()
     }
 
-    /// Replaces who may be picked. Control thread only.
+    /// Replaces who may be picked, and lets the first of those who wait try again. Control thread
+    /// only.
     pub fn publish(&self, roster: Roster) {
+        let somebody = !roster.is_empty();
         *self.roster.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(roster);
         self.version.fetch_add(1, Ordering::Release);
+        if somebody {
+            self.shared.hold.wake();
+        }
+        self.shared.hold.wake_bound();
     }
 
     fn roster(&self) -> Arc<Roster> {
@@ -172,6 +179,18 @@ pub enum NoBackend {
     BoundToFull(usize),
     /// The token's backend is down, and `on_down = "fail"`.
     BoundToDown,
+}
+
+impl NoBackend {
+    /// What to wait for, if that is of use.
+    pub fn line(self) -> Option<Line> {
+        match self {
+            Self::NobodyUp => Some(Line::default()),
+            Self::Full => Some(Line { full: true, ..Line::default() }),
+            Self::BoundToFull(place) => Some(Line { wants: Some(place), full: true, behind: false }),
+            Self::BoundToDown => None,
+        }
+    }
 }
 
 impl View {
@@ -240,16 +259,39 @@ impl View {
         Ok((self.posts[place].lease(place, timer, counted), stick))
     }
 
-    /// The place whose backend a returning visitor has to wait for, because others stand there in
-    /// line before.
-    pub fn line_before(&self, visit: &Visit<'_>) -> Option<usize> {
-        let Bound::To(place) = self.bound(visit) else { return None };
-        let vitals = &self.posts[place].vitals;
-        (vitals.load.is_limited() && self.pool.shared.hold.is_awaited(vitals)).then_some(place)
+    /// What a newcomer has to wait for because others, who could use the same, stand in line before.
+    pub fn line_before(&self, visit: &Visit<'_>) -> Option<Line> {
+        let hold = &self.pool.shared.hold;
+        if hold.waiting() == 0 {
+            return None;
+        }
+        if let Bound::To(place) = self.bound(visit) {
+            let vitals = &self.posts[place].vitals;
+            let awaited = vitals.load.is_limited() && hold.is_awaited(vitals);
+            return awaited.then_some(Line { wants: Some(place), full: true, behind: true });
+        }
+        let joins = hold.has_unbound() && self.deals_anew(visit);
+        joins.then(|| Line { wants: None, full: self.waits_for_slots(), behind: true })
+    }
+
+    /// Takes the last place in line, unless too many wait. Who stood there keeps the place, and
+    /// passes on the slot that was of no use.
+    pub fn stand(&self, ticket: Option<Ticket>, line: Line) -> Option<Ticket> {
+        let wants = line.wants.map(|place| &self.posts[place].vitals);
+        let Some(ticket) = ticket else {
+            let ticket = self.pool.shared.hold.join(self.pool.plan.hold.max, wants)?;
+            if line.behind {
+                ticket.call_if_first();
+            }
+            return Some(ticket);
+        };
+        ticket.wants(wants);
+        ticket.give_up_slot();
+        Some(ticket)
     }
 
     /// Whether those in line wait for slots, and not for somebody to come up.
-    pub fn waits_for_slots(&self) -> bool {
+    fn waits_for_slots(&self) -> bool {
         let open = |post: &Rc<Post>| post.vitals.standing() == Standing::Open;
         self.pool.plan.max_in_flight > 0 && self.posts.iter().any(open)
     }
@@ -262,7 +304,7 @@ impl View {
     }
 
     /// Whether the visitor needs any backend, and so stands in line with the others who do.
-    pub fn deals_anew(&self, visit: &Visit<'_>) -> bool {
+    fn deals_anew(&self, visit: &Visit<'_>) -> bool {
         match self.bound(visit) {
             Bound::To(_) => false,
             Bound::Moved(Stick::MovedDown) => self.pool.plan.cookie.on_down == OnDown::Repick,

@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 use super::affinity::{Shown, stamp, unix_now};
 use super::error::ProxyError;
 use super::exchange::Exchange;
-use super::line::Line;
 use super::message::Message;
 use super::retry::{self, Verdict, What};
 use super::{Against, Answer, Evidence, Proxy};
@@ -18,7 +17,7 @@ use crate::live::{Route, View};
 use crate::plan::{PoolProtocol, SendProxy};
 use crate::pool::backend::Lease;
 use crate::pool::outlier::Fault;
-use crate::pool::{self, NoBackend, Tried, Visit};
+use crate::pool::{self, Tried, Visit};
 use crate::route::budget::Budget;
 use crate::telemetry::{ConnectResult, RetryReason, Stick};
 use crate::upstream::{ConnectError, Errand, Limits, SendError, SendErrorKind, Sent, Take};
@@ -49,25 +48,20 @@ pub async fn run(
     if message.held_since.is_none() {
         attempt.budget(exchange).borrow_mut().came(now);
     }
-    // Why the last backend is not asked again, while it may well stand open.
-    let mut failed_there = None;
+    // What the last backend failed with. One that did, or whose answer was not taken, may well stand
+    // open; and one has broken off.
+    let (mut last_failure, mut one_stands, mut one_broke_off) = (None, false, false);
     // A place in the line of another pool, before a reload, is none in this one's.
     message.ticket = message.ticket.take().filter(|ticket| ticket.is_for(&pool.pool.shared.hold));
     loop {
         let visit = Visit { claim: shown.claim(), key, tried: &message.tried, now };
-        let hold = &pool.pool.shared.hold;
-        if message.ticket.is_none() && again.is_none() && refused.is_none() && hold.waiting() > 0 {
-            let line = match pool.line_before(&visit) {
-                Some(place) => Some(Line { wants: Some(place), full: true }),
-                None if hold.has_unbound() && pool.deals_anew(&visit) => {
-                    Some(Line { wants: None, full: pool.waits_for_slots() })
-                }
-                None => None,
-            };
-            if let Some(line) = line {
-                attempt.wait(line, exchange, view, message).await?;
-                return Ok(None);
-            }
+        if message.ticket.is_none()
+            && again.is_none()
+            && refused.is_none()
+            && let Some(line) = pool.line_before(&visit)
+        {
+            attempt.wait(line, exchange, view, message).await?;
+            return Ok(None);
         }
         let ticket = message.ticket.as_ref();
         let picked = again.take().map_or_else(|| pool.pick(&visit, ticket, &exchange.call.timer), Ok);
@@ -80,25 +74,22 @@ pub async fn run(
         refused = None;
         let (lease, stick) = match picked {
             Ok(picked) => picked,
-            Err(NoBackend::BoundToFull(place)) => {
-                let line = Line { wants: Some(place), full: true };
-                attempt.wait(line, exchange, view, message).await?;
-                return Ok(None);
-            }
-            Err(why) => {
-                match (failed_there.take(), why) {
+            Err(nobody) => {
+                let line = nobody.line();
+                if line.is_none_or(|line| line.wants.is_none()) {
                     // Nobody else is there. Who broke off may be dying: then it now takes no
                     // connection, and is waited for.
-                    (Some(SendErrorKind::Reset(_)), _) => {
-                        message.tried = Tried::default();
+                    if std::mem::take(&mut one_broke_off) {
+                        (message.tried, one_stands) = (Tried::default(), false);
                         continue;
                     }
-                    // Who failed this request is not down for others: nobody would be waited for.
-                    (Some(kind), _) => return Err(attempt.give_up(kind, exchange)),
-                    (None, NoBackend::BoundToDown) => return Err(attempt.no_backend()),
-                    (None, _) => {}
+                    // Who failed this request is not down for others, and a slot there no help:
+                    // nobody would be waited for.
+                    if one_stands && let Some(kind) = last_failure {
+                        return Err(attempt.give_up(kind, exchange));
+                    }
                 }
-                let line = Line { wants: None, full: why == NoBackend::Full };
+                let Some(line) = line else { return Err(attempt.no_backend()) };
                 attempt.wait(line, exchange, view, message).await?;
                 return Ok(None);
             }
@@ -116,6 +107,7 @@ pub async fn run(
                 }
                 pool.pool.series.retried(proxy.thread, RetryReason::Status);
                 message.tried.add(answered.lease.place);
+                one_stands = true;
                 refused = Some(Box::new(answered));
                 now = Instant::now();
                 continue;
@@ -139,9 +131,12 @@ pub async fn run(
         pool.pool.series.retried(proxy.thread, reason(failure.what, verdict));
         if attempt.fresh {
             again = Some((lease, stick));
-        } else {
+        } else if failure.what != What::Cut {
+            // Who has cut it takes nobody, or has come back meanwhile.
             message.tried.add(lease.place);
-            failed_there = Some(failed.kind).filter(|kind| !kind.shuts());
+            one_stands |= !failed.kind.shuts();
+            one_broke_off |= matches!(failed.kind, SendErrorKind::Reset(_));
+            last_failure = Some(failed.kind);
         }
     }
 }

@@ -12,15 +12,7 @@ use super::message::Message;
 use crate::http::timer::Wake;
 use crate::live::View;
 use crate::pool::Tried;
-
-/// What a request waits for.
-#[derive(Default)]
-pub struct Line {
-    /// The backend that it is bound to, where only that one will do.
-    pub wants: Option<usize>,
-    /// For a slot, not for somebody to come up.
-    pub full: bool,
-}
+use crate::pool::hold::Line;
 
 impl Attempt<'_> {
     /// Waits, its place in line kept, until it is worth trying again. Who has failed this request
@@ -32,21 +24,13 @@ impl Attempt<'_> {
         view: &Rc<View>,
         message: &mut Message,
     ) -> Result<(), ProxyError> {
-        // By the time that it is called, whoever has failed it may be well again.
-        message.tried = Tried::default();
         let (pool, plan) = (&self.pool.pool, &self.pool.pool.plan.hold);
-        let wants = line.wants.map(|place| &self.pool.posts[place].vitals);
-        let ticket = match message.ticket.take() {
-            Some(ticket) => {
-                ticket.wants(wants);
-                ticket.give_up_slot();
-                ticket
-            }
-            None => pool.shared.hold.join(plan.max, wants).ok_or_else(|| match line.full {
-                true => ProxyError::Full { pool: pool.name.to_string() },
-                false => self.no_backend(),
-            })?,
-        };
+        let ticket = self.pool.stand(message.ticket.take(), line).ok_or_else(|| match line.full {
+            true => ProxyError::Full { pool: pool.name.to_string() },
+            false => self.no_backend(),
+        })?;
+        // Whom it found down may have come up since, and a reload moves places.
+        message.tried = Tried::default();
         let now = Instant::now();
         let since = *message.held_since.get_or_insert(now);
         message.ticket = Some(ticket);

@@ -10,7 +10,7 @@ mod forward;
 mod limit;
 mod line;
 mod message;
-mod retry;
+pub(crate) mod retry;
 mod tunnel;
 mod visitor;
 

@@ -27,13 +27,13 @@ impl Control {
             let probed = self.plan.pool(&told.pool).is_some_and(|pool| pool.health.is_some());
             let Some(member) = self.fleet.get_mut(&key) else { continue };
             member.take_up(told, probed, now);
-            if let Some(following) = member.drain.as_ref().filter(|following| !following.drain.is_over()) {
-                draining.push((key, following.id));
+            if member.drain.as_ref().is_some_and(|following| !following.drain.is_over()) {
+                draining.push(key);
             }
         }
         let pools: Vec<_> = self.plan.pools.iter().map(|pool| pool.name.clone()).collect();
-        pools.iter().for_each(|pool| self.publish(pool));
-        draining.into_iter().for_each(|(key, id)| self.have_acknowledged(key, id));
+        pools.iter().for_each(|pool| self.publish(pool, now));
+        draining.into_iter().for_each(|key| self.have_acknowledged(key));
     }
 }
 

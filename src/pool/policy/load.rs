@@ -3,8 +3,9 @@
 //! One atomic count and one atomic latency on a cache line of their own. What is merely counted
 //! for people does not belong here.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
+
+use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 /// How long a slow answer is remembered: its weight falls to 1/e in this time.
 const MEMORY: f32 = 10.0;
