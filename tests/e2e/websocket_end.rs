@@ -115,24 +115,25 @@ fn counts(view: &DrainView) -> (u64, u64, u64) {
 
 #[tokio::test]
 async fn a_message_that_is_on_its_way_arrives_whole_before_the_close() {
-    let mut stand = Stand::new("", "", "").await;
-    let (mut witness, _idle) = stand.tunnel().await;
-    let (mut client, mut backend) = stand.tunnel().await;
     let message = frame(FIN | 2, None, &vec![7; 200_000]);
     let (first, rest) = message.split_at(100_000);
-    backend.send(first).await;
-    assert_eq!(client.bytes(first.len()).await, first);
-    stand.stop(&mut witness).await;
-    // A ping that comes with the end is passed on; what is begun after it is not.
-    let ping = frame(FIN | 9, None, b"there?");
-    let next = frame(FIN | 1, None, b"one more thing");
-    backend.send([rest, &ping, &next[..5]].concat()).await;
-    let expected = [rest, &ping, &CLOSE].concat();
-    assert!(client.bytes(expected.len()).await == expected);
-    backend.send(&next[5..]).await;
-    client.send(answer()).await;
-    assert_eq!(client.rest().await, b"", "nothing follows a Close");
-    assert_eq!(counts(&stand.report().await), (2, 0, 0));
+    for next in [frame(FIN | 1, None, b"one more thing"), frame(FIN | 8, None, &1000_u16.to_be_bytes())] {
+        let mut stand = Stand::new("", "", "").await;
+        let (mut witness, _idle) = stand.tunnel().await;
+        let (mut client, mut backend) = stand.tunnel().await;
+        backend.send(first).await;
+        assert_eq!(client.bytes(first.len()).await, first);
+        stand.stop(&mut witness).await;
+        // A ping that comes with the end is passed on; what is begun after it is not.
+        let ping = frame(FIN | 9, None, b"there?");
+        backend.send([rest, &ping, &next[..3]].concat()).await;
+        let expected = [rest, &ping, &CLOSE].concat();
+        assert!(client.bytes(expected.len()).await == expected);
+        backend.send(&next[3..]).await;
+        client.send(answer()).await;
+        assert_eq!(client.rest().await, b"", "nothing follows a Close");
+        assert_eq!(counts(&stand.report().await), (2, 0, 0));
+    }
 }
 
 #[tokio::test]

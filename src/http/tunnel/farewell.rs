@@ -79,10 +79,11 @@ struct Parting<'a> {
 
 impl<'a> Farewell<'a> {
     fn new(client: &'a mut Pipe, backend: &'a mut Pipe, up: &'a mut Half, down: &'a mut Half) -> Self {
-        let closing = |half: &Half| half.frames.is_some_and(|frames| frames.is_closing());
-        // A side that was first to say Close has been passed on already, or is about to be.
-        let word = if closing(down) { Bytes::new() } else { close_for_client() };
-        let backend_knows = closing(up);
+        // Whoever was first to say Close has been passed on, or is being; but not the beginning of
+        // a backend's Close that came after the frame at which it was stopped.
+        let said = down.frames.is_some_and(|frames| frames.has_closed());
+        let word = if said { Bytes::new() } else { close_for_client() };
+        let backend_knows = up.frames.is_some_and(|frames| frames.is_closing());
         if up.state == State::Open {
             up.until = if backend_knows { Until::Frame } else { Until::Close };
         }
