@@ -25,7 +25,7 @@ use crate::plan::BackendAddress;
 const SCHEDULES: u64 = 2_000;
 
 /// The steps of one.
-const STEPS: usize = 100;
+const STEPS: usize = 80;
 
 #[test]
 fn whatever_happens_in_whatever_order_the_promises_hold() {

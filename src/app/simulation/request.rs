@@ -90,7 +90,6 @@ pub struct Picked {
 }
 
 impl Request {
-    #[allow(clippy::too_many_arguments)]
     pub fn new(
         proxy: Rc<Proxy>,
         pool: &str,

@@ -105,7 +105,7 @@ fn stands_as_it_should(world: &World, pool: &Pool) {
             || plan.health.as_ref().is_some_and(|health| health.init == HealthInit::Up);
         member.phase() == Phase::Active && member.unresolved.is_none() && judged
     };
-    let all = members.iter().copied().filter(|member| counts(&member)).count() as f64;
+    let all = members.iter().copied().filter(|member| counts(member)).count() as f64;
     let open = own.iter().filter(|standing| **standing == Standing::Open).count() as f64;
     let panics = open < all * plan.panic_threshold;
     let ought = match () {
