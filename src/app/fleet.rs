@@ -4,7 +4,7 @@
 //! probes, its drain) into the standing that data threads read. No I/O: what has to be told or
 //! done is returned.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -32,7 +32,7 @@ pub type Key = (String, String);
 /// Every backend by name, those that left the file but still have something to finish included.
 #[derive(Default)]
 pub struct Fleet {
-    members: HashMap<Key, Member>,
+    members: BTreeMap<Key, Member>,
     /// Backends whose address has changed: the old ones finish what they have.
     pub former: Vec<Arc<Vitals>>,
 }

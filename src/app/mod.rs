@@ -26,6 +26,9 @@ mod start;
 mod upgrade;
 mod worker;
 
+#[cfg(test)]
+mod simulation;
+
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;

@@ -9,7 +9,7 @@ mod exchange;
 mod forward;
 mod line;
 mod message;
-mod retry;
+pub(crate) mod retry;
 mod tunnel;
 mod visitor;
 

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
@@ -46,7 +45,7 @@ fn roster(policy: &PolicyPlan, weights: &[u32]) -> Roster {
 }
 
 fn cursor(start: u64) -> Cursor {
-    Cursor(AtomicU64::new(start))
+    Cursor::at(start)
 }
 
 /// The key of the n-th client.

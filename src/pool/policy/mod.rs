@@ -141,6 +141,12 @@ impl Cursor {
         Self(AtomicU64::new(RandomState::new().hash_one(()) >> 32))
     }
 
+    /// Starts where a test says.
+    #[cfg(test)]
+    pub(crate) fn at(turn: u64) -> Self {
+        Self(AtomicU64::new(turn))
+    }
+
     /// This turn; the next asker gets the next one.
     fn advance(&self) -> u64 {
         self.0.fetch_add(1, Relaxed)
