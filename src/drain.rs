@@ -160,7 +160,8 @@ pub enum Step {
     CloseTokens,
     /// End what is left, and [`Drain::ask`].
     Cut,
-    /// Close the idle connections, then call [`Drain::emptied`].
+    /// Tokens no longer hold: shut the backend, close the idle connections, then call
+    /// [`Drain::emptied`].
     CloseIdle,
 }
 
@@ -211,10 +212,13 @@ impl Drain {
         self.acknowledged |= asked == self.asked;
     }
 
-    /// The last idle connection is closed.
-    pub fn emptied(&mut self) {
+    /// Every thread has closed its idle connections, and knows that tokens no longer hold. Somebody
+    /// may have come by one just before that; who is there after the deadline is not waited for.
+    pub fn emptied(&mut self, left: Left, now: Instant) {
         if self.stage == Stage::Emptying {
-            self.stage = Stage::Over;
+            let nobody = left.in_flight == 0 && left.tunnels == 0;
+            let late = self.deadline.is_some_and(|deadline| deadline <= now);
+            self.stage = if nobody || late { Stage::Over } else { Stage::Closing };
         }
     }
 
@@ -365,7 +369,10 @@ mod tests {
             "a pool without sessions does not wait for any"
         );
         assert!(!drain.is_over());
-        drain.emptied();
+        drain.emptied(left(1, 0), now);
+        assert!(!drain.is_over(), "somebody has come meanwhile");
+        assert_eq!(drain.step(left(0, 9), now), Some(Step::CloseIdle));
+        drain.emptied(left(0, 9), now);
         assert!(drain.is_over());
     }
 
@@ -417,14 +424,14 @@ mod tests {
                 if acknowledge { acknowledged(&mut drain); }
                 match drain.step(left(in_flight, sessions), now) {
                     Some(Step::Cut) => prop_assert!(now >= deadline),
-                    Some(Step::CloseIdle) => drain.emptied(),
+                    Some(Step::CloseIdle) => drain.emptied(left(in_flight, sessions), now),
                     _ => {}
                 }
                 prop_assert!(!drain.holds_tokens() || now < deadline || secs == 0);
             }
             for _ in 0..4 {
                 now = now.max(deadline) + CUT_GRACE;
-                if drain.step(left(1, 1), now) == Some(Step::CloseIdle) { drain.emptied(); }
+                if drain.step(left(1, 1), now) == Some(Step::CloseIdle) { drain.emptied(left(1, 1), now); }
             }
             prop_assert!(drain.is_over());
         }

@@ -11,6 +11,7 @@ use super::report;
 use super::worker::Order;
 use crate::drain::{Left, Phase, Step};
 use crate::plan::PoolPlan;
+use crate::proxy::unix_now;
 use crate::telemetry::DrainOutcome;
 
 impl Control {
@@ -90,11 +91,15 @@ impl Control {
             }
         };
         let Some(member) = self.fleet.get_mut(key) else { return };
+        let left = member.left(unix_now());
         let Some(following) = member.drain.as_mut().filter(|following| following.id == *id) else { return };
         if let Echo::Acknowledged(_, _, asked) = echo {
             return following.drain.acknowledge(asked);
         }
-        following.drain.emptied();
+        following.drain.emptied(left, now);
+        if !following.drain.is_over() {
+            return;
+        }
         following.over = Some(now);
         member.state_since = SystemTime::now();
         let view = report::drain(key, member);
@@ -143,6 +148,7 @@ impl Control {
                     self.have_done(key, move |done| Order::Cut(vitals.clone(), done));
                 }
                 Step::CloseIdle => {
+                    self.publish(&key.0, now);
                     let closed = self.ask_all(move |done| Order::CloseIdle(vitals.clone(), done));
                     let echo = self.echo.clone();
                     tokio::task::spawn_local(async move {

@@ -19,6 +19,7 @@ use crate::{Check, explore, spawn};
 pub const CHECKS: &[Check] = &[
     ("a_drain_is_over_when_nobody_is_left_and_nobody_can_come", a_drain_is_over_when_nobody_is_left),
     ("a_thread_that_looked_before_closing_time_has_not_seen_it", a_thread_that_looked_before_closing_time),
+    ("who_comes_back_when_a_drain_finds_nobody_is_waited_for", who_comes_back_when_a_drain_finds_nobody),
     ("a_request_that_becomes_a_tunnel_is_never_out_of_sight", a_request_that_becomes_a_tunnel),
 ];
 
@@ -117,6 +118,52 @@ fn a_thread_that_looked_before_closing_time() {
         }
         thread.join().expect("it ends");
         assert_eq!(truth.over.count(), 1, "nobody is left");
+    });
+}
+
+fn who_comes_back_when_a_drain_finds_nobody() {
+    let plan = plan("policy = \"sticky_cookie\"");
+    explore(2, move || {
+        let (pool, truth, now) = (pool(&plan), Truth::default(), Instant::now());
+        publish(&pool, Standing::Known, true);
+        let mut drain = Drain::begin(true, None, now);
+        let asked = drain.ask();
+        drain.acknowledge(asked);
+        let ((order, orders), (looks, looked)) = (channel(), channel());
+        let thread = {
+            let (pool, truth) = (pool.clone(), truth.clone());
+            spawn(move || {
+                let thread = Thread::new(&pool, 0);
+                let backend = pool.backends[0].plan.name.clone();
+                let token = Token { backend, issued: 0, last_seen: 0, session: 1 };
+                let lease = thread.pick(Claim::Token(&token), None).ok().inspect(|_| truth.comes());
+                let obey = || looks.send(orders.recv().expect("it is told")).expect("it is heard");
+                obey();
+                if let Some(lease) = lease {
+                    truth.goes();
+                    drop(lease);
+                }
+                obey();
+                assert!(thread.pick(Claim::Token(&token), None).is_err(), "it is known to be shut");
+            })
+        };
+        let nobody = |pool: &Pool| Left { sessions: 0, ..left(pool) };
+        let finds_nobody = drain.step(nobody(&pool), now) == Some(Step::CloseIdle);
+        publish(&pool, Standing::Shut, true);
+        for round in 0..2 {
+            order.send(round).expect("the thread runs");
+            looked.recv().expect("the thread looks");
+            if finds_nobody && !drain.is_over() {
+                // Found out again if somebody has come.
+                assert!(round == 0 || drain.step(nobody(&pool), now) == Some(Step::CloseIdle));
+                drain.emptied(nobody(&pool), now);
+                if drain.is_over() {
+                    truth.ends();
+                }
+            }
+        }
+        assert_eq!(drain.is_over(), finds_nobody);
+        thread.join().expect("it ends");
     });
 }
 
