@@ -17,7 +17,7 @@ use crate::live::{Route, View};
 use crate::plan::{PoolProtocol, SendProxy};
 use crate::pool::backend::Lease;
 use crate::pool::outlier::Fault;
-use crate::pool::{self, Tried, Visit};
+use crate::pool::{self, Visit};
 use crate::route::budget::Budget;
 use crate::telemetry::{ConnectResult, RetryReason, Stick};
 use crate::upstream::{ConnectError, Errand, Limits, SendError, SendErrorKind, Sent, Take};
@@ -48,8 +48,9 @@ pub async fn run(
     if message.held_since.is_none() {
         attempt.budget(exchange).borrow_mut().came(now);
     }
-    // Why the last backend is not asked again, while it may well stand open.
-    let mut failed_there = None;
+    // What the last backend failed with; and one that did, or whose answer was not taken, may well
+    // stand open.
+    let (mut last_failure, mut one_stands) = (None, false);
     // A place in the line of another pool, before a reload, is none in this one's.
     message.ticket = message.ticket.take().filter(|ticket| ticket.is_for(&pool.pool.shared.hold));
     loop {
@@ -75,13 +76,13 @@ pub async fn run(
             Ok(picked) => picked,
             Err(nobody) => {
                 let Some(line) = nobody.line() else { return Err(attempt.no_backend()) };
-                if line.wants.is_none() {
-                    // Who failed this request is not down for others, and a slot there no help: nobody
-                    // would be waited for.
-                    if let Some(kind) = failed_there {
-                        return Err(attempt.give_up(kind, exchange));
-                    }
-                    message.tried = Tried::default();
+                // Who failed this request is not down for others, and a slot there no help: nobody would
+                // be waited for.
+                if line.wants.is_none()
+                    && one_stands
+                    && let Some(kind) = last_failure
+                {
+                    return Err(attempt.give_up(kind, exchange));
                 }
                 attempt.wait(line, exchange, view, message).await?;
                 return Ok(None);
@@ -100,6 +101,7 @@ pub async fn run(
                 }
                 pool.pool.series.retried(proxy.thread, RetryReason::Status);
                 message.tried.add(answered.lease.place);
+                one_stands = true;
                 refused = Some(Box::new(answered));
                 now = Instant::now();
                 continue;
@@ -121,7 +123,8 @@ pub async fn run(
             again = Some((lease, stick));
         } else {
             message.tried.add(lease.place);
-            failed_there = Some(failed.kind).filter(|kind| !kind.is_evidence());
+            one_stands |= !failed.kind.is_evidence();
+            last_failure = Some(failed.kind);
         }
     }
 }

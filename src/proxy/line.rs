@@ -11,6 +11,7 @@ use super::forward::Attempt;
 use super::message::Message;
 use crate::http::timer::Wake;
 use crate::live::View;
+use crate::pool::Tried;
 use crate::pool::hold::Line;
 
 impl Attempt<'_> {
@@ -27,6 +28,8 @@ impl Attempt<'_> {
             true => ProxyError::Full { pool: pool.name.to_string() },
             false => self.no_backend(),
         })?;
+        // Whom it found down may have come up since, and a reload moves places.
+        message.tried = Tried::default();
         let now = Instant::now();
         let since = *message.held_since.get_or_insert(now);
         let ticket = message.ticket.insert(ticket);
