@@ -146,7 +146,7 @@ impl Fleet {
                         if !Arc::ptr_eq(&member.vitals, &vitals) {
                             member.vitals.set_standing(Standing::Shut, false);
                             self.former.push(std::mem::replace(&mut member.vitals, vitals));
-                            member.streak = Streak::new(member.init, now);
+                            member.streak = member.streak.elsewhere(init(pool), now);
                             member.outlier = Outlier::default();
                             member.health_since = SystemTime::now();
                             member.back_since = Some(now);
@@ -212,6 +212,11 @@ impl Member {
         self.keeps = pool.sticky && pool.cookie.on_drain == OnDrain::Keep;
         self.window = session_window(pool);
         let before = self.phase();
+        if !self.probed {
+            // Nobody is left to end what a probe's answer began.
+            self.words.health = Phase::Active;
+            self.streak.asks_no_more();
+        }
         self.words.file_says(match backend.state {
             FileState::Active => Phase::Active,
             FileState::Draining => Phase::Draining,

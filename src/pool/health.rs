@@ -155,6 +155,17 @@ impl Streak {
         }
     }
 
+    /// It is no longer probed: it cannot have itself drained, nor take that back.
+    pub fn asks_no_more(&mut self) {
+        self.draining = false;
+    }
+
+    /// Where it is has changed: nothing is known of it, but that it was asked to be drained, which
+    /// its next pass ends.
+    pub fn elsewhere(&self, init: HealthInit, now: Instant) -> Self {
+        Self { draining: self.draining, ..Self::new(init, now) }
+    }
+
     /// Takes in what a probe found; `eager` while a request waits for some backend to come back.
     pub fn verdict(
         &mut self,
