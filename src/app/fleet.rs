@@ -150,6 +150,10 @@ impl Fleet {
                             member.outlier = Outlier::default();
                             member.health_since = SystemTime::now();
                             member.back_since = Some(now);
+                            if let Some(following) = &mut member.drain {
+                                // The counts begin anew as well.
+                                following.cut_then = (0, 0);
+                            }
                         }
                         member.update(pool, backend, now);
                     }
