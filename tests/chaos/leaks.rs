@@ -57,11 +57,12 @@ impl Holdings {
         let memory = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
         let metrics = balancer.ask("GET", "/metrics", "").await.1;
         let count = |line: &str| line.strip_prefix("pintle_tasks{")?.split(' ').nth(1)?.parse::<u64>().ok();
-        let tasks = metrics.lines().filter_map(count);
+        let tasks = metrics.lines().filter_map(count).sum();
+        assert!(tasks > 0, "its metrics count tasks: {metrics}");
         Self {
             memory_kib: memory.expect("Linux says how much memory a process has"),
             descriptors: std::fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count),
-            tasks: tasks.sum(),
+            tasks,
         }
     }
 
