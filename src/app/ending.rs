@@ -136,7 +136,9 @@ impl Control {
         } else if connections == 0 && !ending.accepting {
             return Some(self.finish(ShutdownReport { finished, ..ShutdownReport::default() }).await);
         } else if now >= ending.deadline {
-            let (requests_cut, tunnels_cut) = self.counts();
+            let (with_backends, tunnels_cut) = self.counts();
+            let waiting: u64 = self.shared.values().map(|shared| shared.hold.waiting() as u64).sum();
+            let requests_cut = with_backends + waiting;
             self.ask_all(Order::CutAll).await;
             ending.cut = Some((now, ShutdownReport { finished, requests_cut, tunnels_cut }));
         }

@@ -31,6 +31,9 @@ impl Attempt<'_> {
         view: &Rc<View>,
         message: &mut Message,
     ) -> Result<(), ProxyError> {
+        if self.proxy.is_ending() {
+            return Err(ProxyError::Cut);
+        }
         // By the time that it is called, whoever has failed it may be well again.
         message.tried = Tried::default();
         let (pool, plan) = (&self.pool.pool, &self.pool.pool.plan.hold);
