@@ -160,8 +160,10 @@ impl Control {
             let report = ShutdownReport { finished, ..ShutdownReport::default() };
             return Some(self.finish(&ending, report).await);
         } else if now >= ending.deadline {
+            let waiting: u64 = self.shared.values().map(|shared| shared.hold.waiting() as u64).sum();
             self.ask_all(Order::CutAll).await;
-            let report = ShutdownReport { finished, requests_cut: requests, ..ShutdownReport::default() };
+            let requests_cut = requests + waiting;
+            let report = ShutdownReport { finished, requests_cut, ..ShutdownReport::default() };
             ending.cut = Some((now, report));
         } else if now >= ending.closes_from {
             self.tell_some(&mut ending, now);

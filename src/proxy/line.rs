@@ -24,6 +24,9 @@ impl Attempt<'_> {
         view: &Rc<View>,
         message: &mut Message,
     ) -> Result<(), ProxyError> {
+        if self.proxy.is_ending() {
+            return Err(ProxyError::Cut);
+        }
         let (pool, plan) = (&self.pool.pool, &self.pool.pool.plan.hold);
         let ticket = self.pool.stand(message.ticket.take(), line).ok_or_else(|| match line.full {
             true => ProxyError::Full { pool: pool.name.to_string() },

@@ -159,10 +159,11 @@ impl Proxy {
         self.view.borrow().posts().cloned().chain(retired.iter().filter_map(Weak::upgrade)).collect()
     }
 
-    /// The time of the process is over: ends every wait on a backend.
+    /// The time of the process is over: ends every wait on a backend, and for one.
     pub fn end(&self) {
         self.ending.set(true);
         self.posts().iter().for_each(|post| post.cut());
+        self.view.borrow().pools.iter().for_each(|pool| pool.pool.shared.hold.wake_all());
     }
 
     pub fn is_ending(&self) -> bool {

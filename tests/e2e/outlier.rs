@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use pintle::admin::view::BackendView;
 
-use crate::support::{Ask, Backend, Config, Proxy, Reply, eventually};
+use crate::support::{Ask, Backend, Config, Proxy, Reply, Wire, eventually, within};
 
 async fn ejected(proxy: &Proxy, backend: &str) -> BackendView {
     eventually(&format!("{backend} is ejected"), async || {
@@ -12,6 +12,28 @@ async fn ejected(proxy: &Proxy, backend: &str) -> BackendView {
     })
     .await;
     proxy.backend(backend).await
+}
+
+/// What the operator is told as it happens.
+struct Events(Wire);
+
+impl Events {
+    async fn of(proxy: &Proxy) -> Self {
+        let mut wire = Wire::open(proxy.admin).await;
+        wire.send(format!("GET /v1/events HTTP/1.1\r\nHost: {}\r\n\r\n", proxy.admin)).await;
+        wire.head().await.expect("a head");
+        Self(wire)
+    }
+
+    async fn tell(&mut self, what: &str) {
+        let told = |bytes: &[u8]| bytes.windows(what.len()).any(|part| part == what.as_bytes());
+        within(what, async {
+            while !told(&self.0.buffer) {
+                assert!(self.0.more().await, "the stream has ended");
+            }
+        })
+        .await;
+    }
 }
 
 /// Asks until `backend` has been asked `times` more.
@@ -67,7 +89,6 @@ async fn an_ejection_ends_by_time_and_the_backend_starts_slowly() {
 
 #[tokio::test]
 async fn each_ejection_in_a_row_lasts_twice_as_long_and_a_good_probe_does_not_end_it() {
-    const FIRST: Duration = Duration::from_millis(400);
     let [a, b] = Backend::fleet(["a", "b"]).await;
     // Its probes pass, its answers fail.
     a.answer(|request| match request.target.as_str() {
@@ -77,19 +98,21 @@ async fn each_ejection_in_a_row_lasts_twice_as_long_and_a_good_probe_does_not_en
     let pool = "[pool.app.outlier]\neject = \"400ms\"\nconsecutive_5xx = 2\n\
                 [pool.app.health]\npath = \"/healthz\"\ninterval = \"100ms\"";
     let proxy = Proxy::start(Config::app(&[&a, &b], pool)).await;
-    let status = async || proxy.backend("app/a").await.health.status;
-    for length in [FIRST, 2 * FIRST, 4 * FIRST] {
-        let asked = async || {
-            proxy.client().get("/").await;
-            status().await == "ejected"
+    let mut events = Events::of(&proxy).await;
+    let begun = Instant::now();
+    for length in ["400ms", "800ms", "1s 600ms"] {
+        let asking = async {
+            loop {
+                proxy.client().get("/").await;
+            }
         };
-        eventually("it is ejected", asked).await;
-        let begun = Instant::now();
-        eventually("it is back", async || status().await == "up").await;
-        let took = begun.elapsed();
-        // It was seen a moment after it had begun, and ends with a tick.
-        assert!(took > length.mul_f64(0.8) && took < length + FIRST, "{took:?} of {length:?}");
+        let told = format!("app/a ejected for {length}: 2 answers of 500 to 599 in a row");
+        tokio::select! {
+            () = events.tell(&told) => {}
+            () = asking => {}
+        }
     }
+    assert!(begun.elapsed() > Duration::from_millis(1200), "{:?}", begun.elapsed());
 }
 
 #[tokio::test]
@@ -200,18 +223,10 @@ async fn below_the_panic_threshold_backends_are_used_whatever_their_probes_say()
     })
     .await;
     assert!(!proxy.status().await.pools[0].panic);
-    let mut events = crate::support::Wire::open(proxy.admin).await;
-    events.send(format!("GET /v1/events HTTP/1.1\r\nHost: {}\r\n\r\n", proxy.admin)).await;
-    events.head().await.expect("a head");
+    let mut events = Events::of(&proxy).await;
     b.answer(sick);
     eventually("health is ignored", async || proxy.status().await.pools[0].panic).await;
-    crate::support::within("it is told", async {
-        let told = b"pool app: less than 0.6 of it is healthy, so health is ignored";
-        while !events.buffer.windows(told.len()).any(|part| part == told) {
-            assert!(events.more().await);
-        }
-    })
-    .await;
+    events.tell("pool app: less than 0.6 of it is healthy, so health is ignored").await;
     assert_eq!(proxy.backend("app/b").await.health.status, "down");
     let mut served = Vec::new();
     for _ in 0..8 {

@@ -18,53 +18,36 @@ fn rounds() -> usize {
     if std::env::var_os("PINTLE_RACES_FULL").is_some() { 200 } else { 50 }
 }
 
-/// Each of the clients asks every `pause`, give or take a twentieth. The rounds in which a request
-/// got no 200.
-async fn ask_at_intervals(proxy: &Proxy, pause: Duration, make: impl Fn(usize, usize) -> Ask) -> Vec<usize> {
+/// What became of the requests of all clients.
+#[derive(Default)]
+struct Answers {
+    /// The rounds in which there was no 200.
+    failed: Vec<usize>,
+    slowest: Duration,
+}
+
+/// Each of the clients asks every `pause`, give or take a twentieth.
+async fn ask_at_intervals(proxy: &Proxy, pause: Duration, make: impl Fn(usize, usize) -> Ask) -> Answers {
     let make = &make;
     let clients = (0..CLIENTS).map(|number| async move {
-        let (mut client, mut failed) = (proxy.client(), Vec::new());
+        let (mut client, mut answers) = (proxy.client(), Answers::default());
         for round in 0..rounds() {
             let part = 0.95 + 0.01 * ((7 * number + 3 * round) % 11) as f64;
             tokio::time::sleep(pause.mul_f64(part)).await;
+            let begun = Instant::now();
             let answer = client.ask(make(number, round)).await;
+            answers.slowest = answers.slowest.max(begun.elapsed());
             if answer.status != 200 {
                 assert!(answer.text().starts_with("502 reset_before_response"), "{}", answer.text());
-                failed.push(round);
+                answers.failed.push(round);
             }
         }
-        failed
+        answers
     });
-    join_all(clients).await.concat()
-}
-
-/// How late the machine lets a thread run at worst, while it is asked to be on time.
-struct Metronome {
-    over: Arc<AtomicBool>,
-    worst: std::thread::JoinHandle<Duration>,
-}
-
-impl Metronome {
-    fn start() -> Self {
-        const BEAT: Duration = Duration::from_millis(5);
-        let over = Arc::new(AtomicBool::new(false));
-        let ends = over.clone();
-        let worst = std::thread::spawn(move || {
-            let mut worst = Duration::ZERO;
-            while !ends.load(Ordering::Relaxed) {
-                let begun = Instant::now();
-                std::thread::sleep(BEAT);
-                worst = worst.max(begun.elapsed() - BEAT);
-            }
-            worst
-        });
-        Self { over, worst }
-    }
-
-    fn stop(self) -> Duration {
-        self.over.store(true, Ordering::Relaxed);
-        self.worst.join().unwrap()
-    }
+    join_all(clients).await.into_iter().fold(Answers::default(), |mut all, one| {
+        all.failed.extend(one.failed);
+        Answers { slowest: all.slowest.max(one.slowest), ..all }
+    })
 }
 
 /// How often each body has come.
@@ -85,15 +68,16 @@ async fn a_backend_that_closes_idle_connections_when_they_are_asked_loses_nothin
         Proxy::over(&[backend]).await
     });
     let [front_of_gets, front_of_posts] = <[Proxy; 2]>::try_from(join_all(fronts).await).ok().expect("two");
-    let (all, metronome) = (CLIENTS * rounds(), Metronome::start());
-    let (failed_gets, failed_posts) = tokio::join!(
+    let all = CLIENTS * rounds();
+    let (of_gets, of_posts) = tokio::join!(
         ask_at_intervals(&front_of_gets, IDLE, |_, _| Ask::get("/")),
         ask_at_intervals(&front_of_posts, IDLE, |number, round| Ask::post("/", format!("{number}/{round}"))),
     );
-    let late = metronome.stop();
+    let (failed_gets, failed_posts) = (of_gets.failed, of_posts.failed);
+    let slowest = of_gets.slowest.max(of_posts.slowest);
     println!(
-        "the machine was {late:?} late; of {all} GETs {} failed, {} were sent over {} connections; \
-         of {all} POSTs {} failed, in rounds {failed_posts:?}, over {} connections",
+        "of {all} GETs {} failed, {} were sent over {} connections; \
+         of {all} POSTs {} failed, in rounds {failed_posts:?}, over {} connections; slowest answer {slowest:?}",
         failed_gets.len(),
         gets.count(),
         gets.accepted(),
@@ -105,9 +89,10 @@ async fn a_backend_that_closes_idle_connections_when_they_are_asked_loses_nothin
     assert!(times.values().all(|times| *times == 1), "no POST came twice");
     assert!(times.len() + failed_posts.len() >= all, "none was lost without a word");
     // Until a connection was seen to close, nobody knows when the backend does it. Afterwards a request
-    // is lost only if it is under way for longer than the margin, a quarter of the time.
+    // is lost only where a machine that is too busy holds it, or the answer before it, up for longer
+    // than the margin, a quarter of the time.
     let learnt = failed_posts.iter().filter(|round| **round >= 5).count();
-    assert!(learnt == 0 || late > IDLE / 8, "{learnt} after it was learnt: {failed_posts:?}");
+    assert!(learnt == 0 || slowest > IDLE / 8, "{learnt} after it was learnt: {failed_posts:?}");
     assert!(failed_posts.len() <= all / 50, "{failed_posts:?}");
 }
 
@@ -177,6 +162,10 @@ async fn a_single_backend_that_restarts_under_load_fails_no_get_and_no_post_that
         let config = Config::app(&[&a], &format!("hold.timeout = \"9s\"{lines}"));
         let proxy = Proxy::start(config).await;
         let gets = Crowd::start(&proxy, ASKERS, |_| Ask::get("/"));
+        gets.more(400).await;
+        // What the machine takes for as much without a restart.
+        let calm = gets.end().await.slowest;
+        let gets = Crowd::start(&proxy, ASKERS, |_| Ask::get("/"));
         let posts = Crowd::start(&proxy, POSTERS, |number| Ask::post("/", number.to_string()));
         tokio::join!(gets.more(200), posts.more(50));
         // The backend has seen as many requests as it may have, and answered none.
@@ -195,14 +184,14 @@ async fn a_single_backend_that_restarts_under_load_fails_no_get_and_no_post_that
         tokio::join!(gets.more(200), posts.more(50));
         let (gets, posts) = (gets.end().await, posts.end().await);
         println!(
-            "restart {restart:?}, slowest GET {:?}, slowest POST {:?}, {} GETs and {} POSTs failed",
+            "restart {restart:?}, slowest without it {calm:?}, slowest GET {:?}, slowest POST {:?}, {} GETs and {} POSTs failed",
             gets.slowest,
             posts.slowest,
             gets.failed.len(),
             posts.failed.len()
         );
         assert_eq!(gets.failed, Vec::<String>::new());
-        assert!(gets.slowest.max(posts.slowest) <= restart + Duration::from_secs(1));
+        assert!(gets.slowest.max(posts.slowest) <= restart + Duration::from_secs(1) + 4 * calm);
         // A POST that the backend had when it died may have been done: its client is told so.
         assert!(posts.failed.len() <= POSTERS.min(at_once), "{:?}", posts.failed);
         assert!(posts.failed.iter().all(|text| text.starts_with("502 reset_before_response")));

@@ -260,6 +260,26 @@ async fn a_put_that_waits_to_be_asked_for_its_body_is_asked_once_whoever_takes_i
 }
 
 #[tokio::test]
+async fn a_body_that_was_kept_leaves_its_connection_to_the_next() {
+    let a = Backend::start("a").await;
+    let proxy = Proxy::start(Config::app(&[&a], "").server("workers = 1")).await;
+    let mut wire = proxy.wire().await;
+    let head = "PUT / HTTP/1.1\r\nHost: a\r\n";
+    for (fields, body) in [
+        ("Content-Length: 5", "whole".to_owned()),
+        ("Content-Length: 200000", "x".repeat(200_000)),
+        ("Transfer-Encoding: chunked", "5\r\nwhole\r\n0\r\n\r\n".to_owned()),
+        ("Transfer-Encoding: chunked\r\nTrailer: X-Sum", "5\r\nwhole\r\n0\r\nX-Sum: 5\r\n\r\n".to_owned()),
+    ] {
+        for round in 0..3 {
+            wire.send(format!("{head}{fields}\r\n\r\n{body}")).await;
+            let answer = wire.response("PUT").await.expect("an answer");
+            assert_eq!((answer.status, a.accepted()), (200, 1), "{fields}, {round}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_put_over_a_connection_that_turns_out_dead_goes_out_again_with_its_body() {
     let a = Backend::start("a").await;
     // The second request on a connection finds it dead, after its body has been read.

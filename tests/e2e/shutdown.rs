@@ -116,6 +116,24 @@ async fn what_takes_longer_than_the_deadline_is_cut_and_counted() {
 }
 
 #[tokio::test]
+async fn who_still_waits_for_a_backend_at_the_deadline_is_told_so_and_counted() {
+    let a = Backend::refusing("a");
+    let config = Config::app(&[&a], "hold.timeout = \"1m\"").server("drain_timeout = \"500ms\"\nworkers = 3");
+    let proxy = Proxy::start(config).await;
+    let mut clients: Vec<_> = (0..9).map(|_| proxy.client()).collect();
+    for client in &mut clients {
+        client.send(&Ask::get("/")).await;
+    }
+    eventually("they wait", async || proxy.status().await.pools[0].held == 9).await;
+    let report = end(proxy).await.unwrap();
+    assert_eq!(report.requests_cut, 9);
+    for client in &mut clients {
+        let answer = client.read("GET").await.expect("an answer");
+        assert!(answer.text().starts_with("503 drained"), "{}", answer.text());
+    }
+}
+
+#[tokio::test]
 async fn with_nothing_to_do_it_ends_at_once() {
     let a = Backend::start("a").await;
     let proxy = Proxy::over(&[&a]).await;
