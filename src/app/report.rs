@@ -293,7 +293,8 @@ pub fn drain(key: &Key, member: &Member) -> Option<DrainView> {
         sessions_moved: following.sessions_moved,
         websockets_closed: counts.tunnels_told - following.counts_then.tunnels_told,
         tunnels_cut: counts.tunnels_cut - following.counts_then.tunnels_cut,
-        requests_cut: counts.requests_cut - following.counts_then.requests_cut,
+        // One that was cut before this drain began may be spared only now.
+        requests_cut: counts.requests_cut.saturating_sub(following.counts_then.requests_cut),
     })
 }
 

@@ -106,7 +106,7 @@ pub async fn run(
                     return Ok(Some(attempt.pass_on(exchange, message, &shown, answered)));
                 }
                 pool.pool.series.retried(proxy.thread, RetryReason::Status);
-                message.tried.add(answered.lease.place);
+                pool.tried(&mut message.tried, answered.lease.place);
                 one_stands = true;
                 refused = Some(Box::new(answered));
                 now = Instant::now();
@@ -133,7 +133,7 @@ pub async fn run(
             again = Some((lease, stick));
         } else if failure.what != What::Cut {
             // Who has cut it takes nobody, or has come back meanwhile.
-            message.tried.add(lease.place);
+            pool.tried(&mut message.tried, lease.place);
             one_stands |= !failed.kind.shuts();
             one_broke_off |= matches!(failed.kind, SendErrorKind::Reset(_));
             last_failure = Some(failed.kind);
