@@ -116,9 +116,9 @@ impl Fleet {
             let vitals = match kept {
                 Some(member) => member.vitals.clone(),
                 None => {
-                    let series = telemetry.backend(&pool.name, &backend.name);
-                    let addresses = known(&backend.address);
-                    Arc::new(Vitals::new(&pool.name, &backend.name, addresses, series, threads, now))
+                    let (pool, name) = (&pool.name, &backend.name);
+                    let (series, addresses) = (telemetry.backend(pool, name), known(&backend.address));
+                    Arc::new(Vitals::new(pool, name, addresses, series, threads, now))
                 }
             };
             (key, vitals)
@@ -150,6 +150,9 @@ impl Fleet {
                             member.outlier = Outlier::default();
                             member.health_since = SystemTime::now();
                             member.back_since = Some(now);
+                            if let Some(following) = &mut member.drain {
+                                following.cut_then = (0, 0); // the counts begin anew as well
+                            }
                         }
                         member.update(pool, backend, now);
                     }
