@@ -155,8 +155,8 @@ pub struct Post {
     thread: usize,
     /// Where requests wait for it and the others of its pool.
     hold: Arc<Hold>,
-    /// The timers of the exchanges and tunnels that hold a lease: what a cut wakes.
-    leases: RefCell<Slab<Timer>>,
+    /// The timers of the exchanges and tunnels that hold a lease: what a cut wakes. The flag: a tunnel.
+    leases: RefCell<Slab<(Timer, bool)>>,
 }
 
 impl Post {
@@ -180,7 +180,7 @@ impl Post {
     /// Takes a lease for whoever waits by `timer`. `place` is the backend's in its pool;
     /// `shared`: it has been counted over all threads.
     pub fn lease(self: &Rc<Self>, place: usize, timer: &Timer, shared: bool) -> Lease {
-        let key = self.leases.borrow_mut().insert(timer.clone());
+        let key = self.leases.borrow_mut().insert((timer.clone(), false));
         add(&self.shard().in_flight, 1);
         Lease { post: self.clone(), place, key, shared, tunnel: false }
     }
@@ -192,18 +192,13 @@ impl Post {
 
     /// Ends every wait on this backend: the deadline of its drain has passed.
     pub fn cut(&self) {
-        for (_, timer) in self.leases.borrow().iter() {
-            timer.cut();
-        }
         let shard = self.shard();
-        let (requests, tunnels) =
-            (shard.in_flight.load(Ordering::Relaxed), shard.tunnels.load(Ordering::Relaxed));
-        shard
-            .requests_cut
-            .store(shard.requests_cut.load(Ordering::Relaxed) + u64::from(requests), Ordering::Relaxed);
-        shard
-            .tunnels_cut
-            .store(shard.tunnels_cut.load(Ordering::Relaxed) + u64::from(tunnels), Ordering::Relaxed);
+        for (_, (timer, tunnel)) in self.leases.borrow().iter() {
+            timer.cut();
+            // Not the shard's counts: a backend that left the file and came back has two posts.
+            let cut = if *tunnel { &shard.tunnels_cut } else { &shard.requests_cut };
+            cut.store(cut.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        }
     }
 
     pub fn give_back(&self, link: Link, now: Instant) {
@@ -255,7 +250,7 @@ impl Lease {
         self.tunnel = true;
         add(&self.post.shard().tunnels, 1);
         add(&self.post.shard().in_flight, -1);
-        self.post.leases.borrow_mut()[self.key] = timer.clone();
+        self.post.leases.borrow_mut()[self.key] = (timer.clone(), true);
         self
     }
 }
