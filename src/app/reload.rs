@@ -104,7 +104,13 @@ impl Control {
         })?;
         let vitals = self.fleet.prepare(&plan.pools, &self.telemetry, self.workers.len(), now);
         let keys = keys::ring(&plan, &self.keys);
-        let shared = shared(&plan.pools, |name| self.shared.get(name).cloned());
+        let mut shared = shared(&plan.pools, |name| self.shared.get(name).cloned());
+        // A pool that is gone and may come back while its requests finish: they call who waits then.
+        for (name, kept) in &self.shared {
+            if self.fleet.iter().any(|((pool, _), _)| pool == name) {
+                shared.entry(name.clone()).or_insert_with(|| kept.clone());
+            }
+        }
         let (acceptors, tickets) = secure::acceptors(&plan, &self.tickets)
             .map_err(|why| report::fault(409, "cannot_secure", format!("not reloaded: {why}")))?;
         let connectors = secure::connectors(&plan, &self.live.load().pools)
