@@ -156,15 +156,15 @@ pub enum Claim<'a> {
 
 /// Places already tried, a handful at most.
 #[derive(Clone, Debug, Default)]
-pub struct Tried(Vec<usize>);
+pub struct Tried {
+    places: Vec<usize>,
+    /// What the control thread had published when the first of them was chosen.
+    since: Option<u64>,
+}
 
 impl Tried {
-    pub fn add(&mut self, place: usize) {
-        self.0.push(place);
-    }
-
     pub fn contains(&self, place: usize) -> bool {
-        self.0.contains(&place)
+        self.places.contains(&place)
     }
 }
 
@@ -250,6 +250,17 @@ impl View {
         let place = choose(true).or_else(|| choose(false));
         let place = place.ok_or(if full { NoBackend::Full } else { NoBackend::NobodyUp })?;
         Ok((self.posts[place].lease(place, timer, counted), stick))
+    }
+
+    /// Notes that the backend in this place is down for a request that has just been there.
+    pub fn tried(&self, tried: &mut Tried, place: usize) {
+        tried.places.push(place);
+        tried.since.get_or_insert(self.roster.borrow().0);
+    }
+
+    /// Whether anything was published since then: who was down may have come up, and called nobody.
+    pub fn is_news_to(&self, tried: &Tried) -> bool {
+        tried.since.is_some_and(|since| since != self.pool.version.load(Ordering::Acquire))
     }
 
     /// What a newcomer has to wait for because others, who could use the same, stand in line before.

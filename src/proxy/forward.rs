@@ -100,7 +100,7 @@ pub async fn run(
                     return Ok(Some(attempt.pass_on(exchange, message, &shown, answered)));
                 }
                 pool.pool.series.retried(proxy.thread, RetryReason::Status);
-                message.tried.add(answered.lease.place);
+                pool.tried(&mut message.tried, answered.lease.place);
                 one_stands = true;
                 refused = Some(Box::new(answered));
                 now = Instant::now();
@@ -122,7 +122,7 @@ pub async fn run(
         if attempt.fresh {
             again = Some((lease, stick));
         } else {
-            message.tried.add(lease.place);
+            pool.tried(&mut message.tried, lease.place);
             one_stands |= !failed.kind.is_evidence();
             last_failure = Some(failed.kind);
         }

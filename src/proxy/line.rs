@@ -11,7 +11,6 @@ use super::forward::Attempt;
 use super::message::Message;
 use crate::http::timer::Wake;
 use crate::live::View;
-use crate::pool::Tried;
 use crate::pool::hold::Line;
 
 impl Attempt<'_> {
@@ -29,13 +28,14 @@ impl Attempt<'_> {
             false => self.no_backend(),
         })?;
         // Whom it found down may have come up since, and a reload moves places.
-        message.tried = Tried::default();
+        let tried = std::mem::take(&mut message.tried);
+        let news = !line.behind && self.pool.is_news_to(&tried);
         let now = Instant::now();
         let since = *message.held_since.get_or_insert(now);
         let ticket = message.ticket.insert(ticket);
         // Looked at only once the place in line is taken: a change before it is seen here, one
         // after it calls the ticket.
-        if self.pool.is_stale() || !Rc::ptr_eq(view, &self.proxy.view()) {
+        if news || self.pool.is_stale() || !Rc::ptr_eq(view, &self.proxy.view()) {
             return Ok(());
         }
         self.pool.offer_slots();

@@ -213,10 +213,12 @@ impl Request {
 
     fn wait(&mut self, pool: &pool::View, line: Line, now: Instant) -> Came {
         let Some(ticket) = pool.stand(self.ticket.take(), line) else { return self.over() };
-        (self.ticket, self.tried) = (Some(ticket), Tried::default());
+        self.ticket = Some(ticket);
+        let tried = std::mem::take(&mut self.tried);
+        let news = !line.behind && pool.is_news_to(&tried);
         let since = *self.held_since.get_or_insert(now);
         let until = since + pool.pool.plan.hold.timeout;
-        let changed = pool.is_stale() || !Rc::ptr_eq(&self.view, &self.proxy.view());
+        let changed = news || pool.is_stale() || !Rc::ptr_eq(&self.view, &self.proxy.view());
         self.state = State::Waits { until, line, called: changed };
         if changed {
             return Came::Nothing;
@@ -268,7 +270,7 @@ impl Request {
                 if !elsewhere {
                     return self.answered(lease);
                 }
-                self.tried.add(lease.place);
+                self.note_tried(lease.place);
                 self.course.one_stands = true;
                 self.course.refused = Some(lease);
                 self.look(now)
@@ -296,7 +298,7 @@ impl Request {
                 if self.course.fresh {
                     self.course.again = Some((lease, stick));
                 } else {
-                    self.tried.add(lease.place);
+                    self.note_tried(lease.place);
                     self.course.failed = true;
                     self.course.one_stands |= !refused;
                     drop(lease);
@@ -323,6 +325,12 @@ impl Request {
             bound: stick == Stick::Valid,
             attempts: self.attempts,
         }
+    }
+
+    fn note_tried(&mut self, place: usize) {
+        let view = self.view.clone();
+        let pool = view.pools.iter().find(|pool| pool.pool.plan.name == self.pool);
+        pool.expect("it was picked there").tried(&mut self.tried, place);
     }
 
     fn restores(&self, unsent: bool) -> bool {
