@@ -256,10 +256,12 @@ impl Streak {
     /// Neither pass nor fail: no count moves. As a first word it does say that somebody is there,
     /// so that known sessions find their backend after a restart of ours.
     fn asked_to_drain(&mut self, now: Instant) -> Vec<Change> {
-        if self.health == Health::Unknown {
-            self.comes_up(now);
+        let up = (self.health == Health::Unknown).then(|| self.comes_up(now));
+        match std::mem::replace(&mut self.draining, true) {
+            false => vec![Change::Drains],
+            // It drains since before it moved, and is found where it is now.
+            true => up.into_iter().collect(),
         }
-        if std::mem::replace(&mut self.draining, true) { Vec::new() } else { vec![Change::Drains] }
     }
 
     fn comes_up(&mut self, now: Instant) -> Change {
