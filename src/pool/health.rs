@@ -370,6 +370,16 @@ mod tests {
         Streak::new(init, Instant::now())
     }
 
+    #[test]
+    fn who_moves_while_its_answers_drain_it_is_told_of_when_it_is_found() {
+        let mut streak = new(HealthInit::Probe);
+        assert_eq!(feed(&mut streak, [drain()]), [Change::Drains]);
+        let mut streak = streak.elsewhere(HealthInit::Probe, Instant::now());
+        assert_eq!(feed(&mut streak, [drain()]), [Change::Up { back: false }]);
+        assert_eq!((streak.health(), streak.draining()), (Health::Up, true));
+        assert_eq!(feed(&mut streak, [drain()]), []);
+    }
+
     fn up() -> Streak {
         let mut streak = new(HealthInit::Probe);
         feed(&mut streak, [pass()]);

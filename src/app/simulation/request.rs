@@ -41,6 +41,8 @@ pub struct Request {
     /// Sends that count, and all of them.
     attempts: u32,
     sends: u32,
+    /// Of those that count, those of which nothing could be written after a connection was found dead.
+    unwritten: u32,
     /// How often its pool was asked for a backend.
     pub picks: u32,
     course: Course,
@@ -116,6 +118,7 @@ impl Request {
             seen: false,
             attempts: 0,
             sends: 0,
+            unwritten: 0,
             picks: 0,
             course: Course::default(),
             state: State::Looks,
@@ -180,7 +183,7 @@ impl Request {
         if self.held_since.is_none() && self.attempts == 0 {
             view.budgets[self.route(&view)].borrow_mut().came(now);
         }
-        assert!(self.attempts <= route.plan.retry.attempts, "it goes on and on");
+        assert!(self.attempts <= route.plan.retry.attempts + self.unwritten, "it goes on and on");
         self.ticket = self.ticket.take().filter(|ticket| ticket.is_for(&pool.pool.shared.hold));
         let sticky = pool.pool.plan.sticky;
         let claim = self.token.as_ref().filter(|_| sticky).map_or(Claim::None, Claim::Token);
@@ -298,7 +301,9 @@ impl Request {
                 self.look(now)
             }
             Outcome::Failed { what, unsent, reused, refused } => {
-                if what != What::Connect && !(what == What::Cut && unsent) {
+                let written = what != What::Connect && !(what == What::Cut && unsent);
+                self.unwritten += u32::from(self.course.fresh && !written);
+                if written {
                     self.attempts += counts;
                     vitals.series.unanswered(thread);
                 }
