@@ -90,7 +90,7 @@ pub static RULES: &[Rule] = &[
         how: |how| matches!(how, How::Status(502, word) if word == "reset_before_response"),
         when: InFlight,
         what: "PUTs answered with 502",
-        why: "part of its body was gone, and Pintle keeps no copy",
+        why: "part of its body was gone, and it is larger than what is kept (64 KiB)",
         fails: true,
     },
     Rule {
@@ -141,9 +141,9 @@ pub static RULES: &[Rule] = &[
     Rule {
         blows: &[Drained],
         kinds: &[Kind::Message],
-        how: |how| matches!(how, How::Cut(None | Some(1001 | 1012))),
+        how: |how| *how == How::Cut(Some(1012)),
         when: InFlight,
-        what: "WebSockets ended",
+        what: "WebSockets closed with 1012",
         why: "a drain with a deadline ends the tunnels that are left",
         fails: false,
     },
