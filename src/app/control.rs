@@ -14,10 +14,11 @@ use tracing::info;
 
 use super::doors::Doors;
 use super::ending::Ending;
-use super::fleet::{Fleet, Key, publish};
+use super::fleet::{Fleet, Key};
 use super::notify::Notifier;
 use super::probe::{News, Target};
 use super::program::Program;
+use super::publish::publish;
 use super::reload::Reloading;
 use super::secure::TicketsOf;
 use super::upgrade::{Elder, Outcome, Successor, Upgrading};

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::oneshot;
 
 use super::control::{Control, Echo};
-use super::fleet::{Key, publish};
+use super::fleet::Key;
+use super::publish::publish;
 use super::report::{self, counted};
 use super::worker::Order;
 use crate::drain::{Left, Phase, Step};

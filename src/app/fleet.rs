@@ -7,22 +7,16 @@
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::drain::{Drain, Left, Phase, Words};
-use crate::plan::{
-    BackendAddress, BackendPlan, BackendTlsPlan, FileState, HealthInit, OnDrain, PolicyPlan, PoolPlan,
-};
+use crate::plan::{BackendAddress, BackendPlan, BackendTlsPlan, FileState, HealthInit, OnDrain, PoolPlan};
 use crate::pool::backend::{Counts, Vitals};
 use crate::pool::health::{Health, Streak};
 use crate::pool::outlier::Outlier;
-use crate::pool::policy::{Member as Seat, Roster};
+use crate::pool::session_window;
 use crate::pool::sessions;
-use crate::pool::status::{
-    Candidate, Facts, SLOW_START_STEPS, Standing, roster_members, slow_start_step, standings,
-};
-use crate::pool::{Pool, session_window};
+use crate::pool::status::{Facts, SLOW_START_STEPS, Standing, slow_start_step};
 use crate::proxy::unix_now;
 use crate::telemetry::Telemetry;
 
@@ -317,13 +311,13 @@ impl Member {
         }
     }
 
-    /// How it stands by itself; see [`publish`] for how it stands beside the others.
+    /// How it stands by itself; see `publish` for how it stands beside the others.
     pub fn standing(&self) -> Standing {
         self.facts().map_or(Standing::Shut, Facts::standing)
     }
 
     /// `None`: nothing can be sent to it.
-    fn facts(&self) -> Option<Facts> {
+    pub(super) fn facts(&self) -> Option<Facts> {
         if self.removed || self.unresolved.is_some() {
             return None;
         }
@@ -346,44 +340,6 @@ impl Member {
             _ => SLOW_START_STEPS,
         }
     }
-}
-
-/// Gives data threads the standings of a pool's backends and the roster that follows from
-/// them, and lets the first of those who wait try again. Returns how many stand open.
-pub fn publish(pool: &Pool, fleet: &Fleet, now: Instant) -> usize {
-    let members: Vec<_> = fleet.of(&pool.plan).collect();
-    let facts: Vec<_> = members.iter().map(|member| member.facts()).collect();
-    let (standings, panics) = standings(&facts, pool.plan.panic_threshold);
-    pool.shared.panics.store(panics, Ordering::Relaxed);
-    for (member, standing) in members.iter().zip(&standings) {
-        member.vitals.set_standing(*standing, member.phase() != Phase::Active);
-        member.vitals.load.limit(pool.plan.max_in_flight);
-    }
-    let hashes = matches!(pool.plan.policy, PolicyPlan::IpHash(_) | PolicyPlan::ConsistentHash(_));
-    let candidates: Vec<_> = members
-        .iter()
-        .zip(standings)
-        .map(|(member, standing)| Candidate {
-            standing,
-            backup: member.plan.backup,
-            weight: member.plan.weight,
-            step: if hashes { SLOW_START_STEPS } else { member.step(&pool.plan, now) },
-        })
-        .collect();
-    let seat = |(index, weight): (usize, u32)| {
-        let member = members[index];
-        Seat { index, name: member.plan.name.clone(), weight, load: member.vitals.load.clone() }
-    };
-    let (seats, reserve) = roster_members(&candidates);
-    let seats: Vec<_> = seats.into_iter().map(seat).collect();
-    let reserve = reserve.into_iter().map(seat).collect();
-    for (place, member) in members.iter().enumerate() {
-        member.vitals.set_seated(seats.iter().any(|seat| seat.index == place));
-    }
-    let open = seats.len();
-    let roster = |seats| Roster::build(&pool.plan.policy, &pool.plan.name, seats);
-    pool.publish(roster(seats).with_reserve(roster(reserve)));
-    open
 }
 
 fn is_written_like(one: &Option<BackendTlsPlan>, other: &Option<BackendTlsPlan>) -> bool {

@@ -19,6 +19,7 @@ mod notify;
 mod overrides;
 mod probe;
 mod program;
+mod publish;
 mod reload;
 mod report;
 mod secure;

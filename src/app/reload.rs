@@ -153,7 +153,7 @@ impl Control {
         let shared_before = std::mem::replace(&mut self.shared, shared);
         self.generation += 1;
         for pool in &next.pools {
-            super::fleet::publish(pool, &self.fleet, now);
+            super::publish::publish(pool, &self.fleet, now);
         }
         self.live.store(next);
 

@@ -12,9 +12,10 @@ use tracing::warn;
 
 use super::control::{Control, Inbox};
 use super::doors::AdminSockets;
-use super::fleet::{Fleet, publish};
+use super::fleet::Fleet;
 use super::inherited::Inherited;
 use super::notify::Notifier;
+use super::publish::publish;
 use super::reload::Opened;
 use super::upgrade::Heir;
 use super::worker::{self, Kit, Load};

@@ -10,6 +10,7 @@ mod forward;
 mod limit;
 mod line;
 mod message;
+mod relay;
 pub(crate) mod retry;
 mod tunnel;
 mod visitor;
@@ -22,41 +23,37 @@ use std::pin::pin;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::Instant;
 
 use bytes::Bytes;
-use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, EXPECT, HeaderValue, LOCATION, RETRY_AFTER, SET_COOKIE};
+use http::header::{ALLOW, CONNECTION, EXPECT, HeaderValue, LOCATION};
 use http::{Request, Response, StatusCode, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use tokio::sync::{Notify, mpsc};
-use tracing::debug;
 
 pub use self::affinity::unix_now;
 use self::error::ProxyError;
 use self::exchange::Exchange;
 use self::message::Message;
+use self::relay::{refuse, relay};
 pub use self::visitor::Visitor;
 use crate::http::body;
 use crate::http::check::BadRequest;
-use crate::http::headers::{self, X_REQUEST_ID};
 use crate::http::max_forwards::Spent;
 use crate::http::timer::Wheel;
-use crate::http::tunnel::{Content, Scratch};
+use crate::http::tunnel::Scratch;
 use crate::http::upgrade::Upgrade;
 use crate::http::upload::{Progress, Upload, UploadState};
-use crate::http::{answer, check, grpc, max_forwards};
+use crate::http::{check, max_forwards};
 use crate::live::{Live, Look, Site, View};
 use crate::plan::{Action, TemplatePart};
-use crate::pool::affinity::mark_private;
 use crate::pool::backend::{Post, Vitals};
 use crate::pool::outlier::Fault;
 use crate::route::rewrite;
 use crate::telemetry::access_log::{Record, Sink};
 use crate::telemetry::id::RequestIds;
-use crate::telemetry::{End, RouteSeries, Telemetry};
-use crate::upstream::Link;
+use crate::telemetry::{RouteSeries, Telemetry};
 
 /// What a client is answered with.
 pub type Body = body::Body<Box<Exchange>>;
@@ -302,98 +299,6 @@ fn accept(exchange: &mut Exchange, incoming: Incoming) -> Result<Upload, ProxyEr
         return Err(ProxyError::TooLarge);
     }
     Ok(Upload::Stream { incoming, progress, gate: None, early: VecDeque::new() })
-}
-
-/// Passes an answer on, unless it must not be. From here its body carries the exchange, and
-/// with it the lease and the connection.
-fn relay(mut exchange: Box<Exchange>, answer: Answer) -> Response<Body> {
-    let view = exchange.view.clone();
-    let route = exchange.route.map(|route| &view.snapshot.routes[route].plan);
-    let (response, cookie, upgrade) = match answer {
-        Answer::Own(response) => {
-            exchange.answered(response.status(), End::Ok);
-            exchange.sent = response.body().len() as u64;
-            let mut response = response.map(Body::text);
-            if let Some(route) = route {
-                rewrite::edit_response(&route.response_headers, response.headers_mut());
-            }
-            return response;
-        }
-        Answer::Relayed { response, cookie, upgrade } => (response, cookie, upgrade),
-    };
-    let (mut parts, incoming) = response.into_parts();
-    if let Err(why) = answer::check(&mut parts, upgrade.as_ref().map(|(upgrade, _)| upgrade)) {
-        let pool = exchange.pool_name().to_owned();
-        return refuse(exchange, &ProxyError::BadResponse { pool, why });
-    }
-    exchange.answered(parts.status, End::ClientAbort);
-    headers::strip_response(&mut parts.headers);
-    if let Some(route) = route {
-        rewrite::edit_response(&route.response_headers, &mut parts.headers);
-    }
-    if let Some(cookie) = cookie {
-        parts.headers.append(SET_COOKIE, cookie);
-        mark_private(&mut parts.headers);
-    }
-    parts.version = Version::HTTP_11;
-    if let (StatusCode::SWITCHING_PROTOCOLS, Some((upgrade, client))) = (parts.status, upgrade) {
-        upgrade.grant(&mut parts);
-        exchange.answered(parts.status, End::ClientAbort);
-        let content = if upgrade.is_websocket() { Content::WebSocket } else { Content::Other };
-        if let Some(backend) = parts.extensions.remove::<OnUpgrade>() {
-            tunnel::open(exchange, client, backend, content);
-        }
-        return Response::from_parts(parts, Body::Empty);
-    }
-    let (patience, call) = (exchange.patience(), exchange.call.clone());
-    // A backend that still reads the request may need us to read its answer first.
-    let uploaded = |upload: &Rc<Progress>| upload.state() == UploadState::Done;
-    if let Some(Link::Alone(alone)) = &exchange.link
-        && exchange.upload.as_ref().is_none_or(uploaded)
-    {
-        call.brake_by(&alone.brake);
-    }
-    Response::from_parts(parts, Body::relay(incoming, exchange, call, patience))
-}
-
-/// Answers for an error: a status, a word and a sentence, and the id to ask about it by.
-fn refuse(mut exchange: Box<Exchange>, error: &ProxyError) -> Response<Body> {
-    let (word, sentence) = error.public();
-    let (status, id) = (error.status(), exchange.id_value());
-    let id = id.to_str().unwrap_or_default();
-    let text = format!("{} {word}: {sentence}. request {id}\n", status.as_u16());
-    // Who has left got no status, whatever there was to say.
-    if error.end() != End::ClientAbort {
-        exchange.answered(status, error.end());
-    }
-    debug!(request = id, pool = exchange.pool_name(), ?error, "refused");
-    let malformed = exchange.version == Version::HTTP_2 && error.is_malformed();
-    let mut response = match exchange.rpc.filter(|_| !malformed) {
-        // A status of HTTP's would tell its client little: the log and the metrics have ours.
-        Some(rpc) => grpc::refusal(error.grpc_status(rpc.is_late(Instant::now())), text.trim_end())
-            .map(|()| Body::Empty),
-        None => {
-            exchange.sent = text.len() as u64;
-            let body = if malformed { Body::refusal(text) } else { Body::text(text) };
-            let mut response = Response::new(body);
-            *response.status_mut() = status;
-            let plain = HeaderValue::from_static("text/plain; charset=utf-8");
-            response.headers_mut().insert(CONTENT_TYPE, plain);
-            response
-        }
-    };
-    let fields = response.headers_mut();
-    fields.insert(&X_REQUEST_ID, exchange.id_value());
-    if let Some(seconds) = error.retry_after() {
-        fields.insert(RETRY_AFTER, seconds.into());
-    }
-    if status == StatusCode::METHOD_NOT_ALLOWED {
-        fields.insert(ALLOW, HeaderValue::from_static(check::ALLOW));
-    }
-    if error.closes() {
-        fields.insert(CONNECTION, HeaderValue::from_static("close"));
-    }
-    response
 }
 
 /// The output of `future`, or `None` if it panicked: one request's loss, not the process's.
