@@ -1,5 +1,5 @@
 """The Autobahn suite's fuzzing client against its own echo server: bare, and with Pintle between
-them, in clear and in TLS. What the client sees must be the same.
+them, in clear and in TLS. What the client sees must be the same, or better.
 
     autobahn.py PINTLE    skips, and says why, where the suite cannot be had
 
@@ -127,21 +127,27 @@ def verdicts(program, folder, agent, url, cases=CASES):
     return {case: (one["behavior"], one["behaviorClose"]) for case, one in found.items()}
 
 
+def differ(seen, bare):
+    """Whether a case went otherwise. What is only tolerated of the bare server, since its last words got
+    lost in its reset, may be right with Pintle, which passes them on."""
+    return any(one != other and (one, other) != ("OK", "NON-STRICT") for one, other in zip(seen, bare))
+
+
 def compare(program, folder, agent, url, bare, direct):
     seen = verdicts(program, folder, agent, url)
     assert len(seen) == COUNT, f"{len(seen)} of {COUNT} cases were answered {agent}"
     # After a violation the server resets, and how much of its last words survives that is a race,
     # with Pintle and without.
     for _ in range(RACES):
-        again = sorted(case for case in direct if seen[case] != direct[case])
+        again = sorted(case for case in direct if differ(seen[case], direct[case]))
         if again:
             seen.update(verdicts(program, folder, agent, url, again))
             direct.update(verdicts(program, folder, "direct", bare, again))
-    differ = sorted(case for case in direct if seen[case] != direct[case])
-    for case in differ:
+    others = sorted(case for case in direct if differ(seen[case], direct[case]))
+    for case in others:
         print(f"{agent} {case}: {seen[case]}, bare {direct[case]}", file=sys.stderr)
-    assert not differ, f"{len(differ)} of {COUNT} cases are not what they are without Pintle"
-    print(f"autobahn: {len(seen)} of {COUNT} cases are the same {agent}")
+    assert not others, f"{len(others)} of {COUNT} cases are not what they are without Pintle"
+    print(f"autobahn: {len(seen)} of {COUNT} cases are as good {agent}")
 
 
 def main(pintle):
