@@ -20,7 +20,7 @@ use crate::keeper::Keeper;
 use crate::stage::address;
 
 /// Reloads and requests of an ordinary run, and of one with `--minutes`.
-const SHORT: (usize, u64) = (500, 100_000);
+const SHORT: (usize, u64) = (1_000, 100_000);
 const LONG: (usize, u64) = (2_000, 1_000_000);
 
 /// Before the first look: by then every buffer has been as large as it gets.
@@ -31,10 +31,10 @@ const TUNNELS: usize = 20;
 /// Clients that ask as fast as they can.
 const CLIENTS: usize = 8;
 
-/// What the allocator may keep more of than before: 6 KiB for each of 500 reloads, or 31 bytes for
+/// What the allocator may keep more of than before: 3 KiB for each of 1,000 reloads, or 31 bytes for
 /// each of 100,000 requests. Where the run is long, that is 1.5 KiB and 3 bytes.
 const TOLERANCE_KIB: u64 = 3 * 1024;
-/// How long it has to give memory back. jemalloc does so over ten seconds.
+/// How long it has to give memory back.
 const SETTLES: Duration = Duration::from_secs(25);
 const LOOK: Duration = Duration::from_millis(250);
 
