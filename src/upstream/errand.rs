@@ -55,11 +55,7 @@ pub enum SendErrorKind {
 impl SendErrorKind {
     /// Whether the backend is shut for everybody, not for this request alone.
     pub fn shuts(&self) -> bool {
-        match self {
-            Self::Connect(error) => error.is_evidence(),
-            Self::Cut => true,
-            _ => false,
-        }
+        matches!(self, Self::Connect(error) if error.is_evidence())
     }
 }
 
